@@ -1,0 +1,228 @@
+"""Sound files in, mono waveform blocks out: the first step of every road.
+
+`read_blocks` is the one decoder of the project. It streams, so a twenty-minute file never stands in
+memory as a whole, and it checks what it reads: length, silence, damage. What hears the blocks is
+the business of `musilingo_core.encoders`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from musilingo_core.errors import AudioTooLong, AudioTooShort, SilentAudio, UnreadableAudio
+
+Waveform = npt.NDArray[np.float32]
+
+BLOCK_S = 10.0  # seconds decoded at a time
+LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000  # Hz, source sample rates accepted
+
+# What FFmpeg may open. A playlist format here would let an upload name other files of the server.
+FFMPEG_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,ogg,mp3,flac,wav,aiff,asf,caf"
+
+
+@dataclass(frozen=True)
+class AudioLimits:
+    """What a sound file must be like to be heard.
+
+    Attributes:
+        min_duration_s: Shortest clip, seconds.
+        max_duration_s: Longest clip, seconds.
+        silence_dbfs: A file whose peak lies under this is digital silence (0 dBFS is full scale).
+    """
+
+    min_duration_s: float = 0.5
+    max_duration_s: float = 20 * 60.0
+    silence_dbfs: float = -80.0
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An opened file: blocks of (samples, channels) float32 at `sample_rate` Hz."""
+
+    sample_rate: int
+    declared_s: float | None  # length the header claims; None when it claims none
+    exact: bool  # a file shorter than it claims is damaged
+    blocks: Iterator[Waveform]
+
+
+class _CannotRead(Exception):
+    """One decoder's reason; collected into `UnreadableAudio`."""
+
+
+def read_blocks(
+    path: str | Path,
+    sample_rate: int,
+    limits: AudioLimits = AudioLimits(),
+    on_progress: Callable[[float], None] | None = None,
+) -> Iterator[Waveform]:
+    """Decodes a file to mono blocks at the wanted rate.
+
+    WAV, FLAC, MP3, OGG and OPUS go through libsndfile, everything else (M4A, AAC, WEBM) through
+    FFmpeg; channels are averaged and the rate is changed by soxr. A file is judged while it is
+    read, so the errors of the last three kinds come with the last block.
+
+    Args:
+        path: The file.
+        sample_rate: Wanted rate, Hz.
+        limits: Shortest and longest length, and what counts as silence.
+        on_progress: Called with the fraction read, 0 to 1, after each block.
+
+    Yields:
+        float32 arrays of shape (samples,), about `BLOCK_S` seconds each, range about [−1, 1].
+
+    Raises:
+        UnreadableAudio: No decoder can read the file, or it is damaged.
+        AudioTooLong: As soon as the header or the blocks show it.
+        AudioTooShort: The file is shorter than the limit.
+        SilentAudio: No sample reaches `limits.silence_dbfs`.
+    """
+    import soxr
+
+    path = Path(path)
+    source = _open(path)
+    if source.declared_s is not None and source.declared_s > limits.max_duration_s:
+        raise AudioTooLong(path.name, source.declared_s, limits.max_duration_s)
+    resampler = soxr.ResampleStream(source.sample_rate, sample_rate, 1, dtype="float32")
+    samples, peak = 0, 0.0
+    for block in _reporting_damage(path, source):
+        mono = block.mean(axis=1, dtype=np.float32)
+        if not np.isfinite(mono).all():
+            raise UnreadableAudio(path.name, ["it holds samples that are not numbers"])
+        samples += len(mono)
+        peak = max(peak, float(np.abs(mono).max(initial=0.0)))
+        duration_s = samples / source.sample_rate
+        if duration_s > limits.max_duration_s:
+            raise AudioTooLong(path.name, duration_s, limits.max_duration_s)
+        if on_progress and source.declared_s:
+            on_progress(min(duration_s / source.declared_s, 1.0))
+        yield resampler.resample_chunk(mono)
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    _check_whole(path.name, samples / source.sample_rate, peak, limits)
+
+
+def load_audio(path: str | Path, sample_rate: int, limits: AudioLimits = AudioLimits()) -> Waveform:
+    """Decodes a whole file at once: `read_blocks`, joined.
+
+    Returns:
+        float32 of shape (samples,), mono, at `sample_rate` Hz.
+
+    Raises:
+        AudioError: As `read_blocks`.
+    """
+    return np.concatenate(list(read_blocks(path, sample_rate, limits)))
+
+
+def _check_whole(name: str, duration_s: float, peak: float, limits: AudioLimits) -> None:
+    if duration_s < limits.min_duration_s:
+        raise AudioTooShort(name, duration_s, limits.min_duration_s)
+    peak_dbfs = 20 * float(np.log10(max(peak, 1e-10)))
+    if peak_dbfs < limits.silence_dbfs:
+        raise SilentAudio(name, peak_dbfs)
+
+
+def _open(path: Path) -> _Source:
+    """Tries each decoder in turn."""
+    if not path.is_file():
+        raise UnreadableAudio(path.name, ["there is no such file"])
+    if path.stat().st_size == 0:
+        raise UnreadableAudio(path.name, ["the file is empty"])
+    reasons = []
+    for decoder in (_open_with_libsndfile, _open_with_ffmpeg):
+        try:
+            source = decoder(path)
+        except _CannotRead as error:
+            reasons.append(str(error))
+            continue
+        if not LOWEST_RATE <= source.sample_rate <= HIGHEST_RATE:
+            raise UnreadableAudio(
+                path.name, [f"its sample rate of {source.sample_rate} Hz is not 8 to 192 kHz"]
+            )
+        return source
+    raise UnreadableAudio(path.name, reasons)
+
+
+def _reporting_damage(path: Path, source: _Source) -> Iterator[Waveform]:
+    """The source's blocks; a file that breaks off says where."""
+    seconds = 0.0
+    try:
+        for block in source.blocks:
+            seconds += len(block) / source.sample_rate
+            yield block
+    except _CannotRead as error:
+        where = f"it is damaged after {seconds:.1f} s: {error}"
+        raise UnreadableAudio(path.name, [where]) from error
+    if source.exact and source.declared_s and seconds < 0.99 * source.declared_s:
+        where = f"it is damaged: it breaks off after {seconds:.1f} of {source.declared_s:.1f} s"
+        raise UnreadableAudio(path.name, [where])
+
+
+def _open_with_libsndfile(path: Path) -> _Source:
+    import soundfile
+
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, TypeError) as error:
+        # TypeError: soundfile takes the extension .raw as a wish for headerless data.
+        raise _CannotRead(f"libsndfile: {_first_line(error)}") from error
+
+    def blocks() -> Iterator[Waveform]:
+        size = int(BLOCK_S * file.samplerate)
+        with file:
+            while True:
+                try:
+                    block: Waveform = file.read(size, dtype="float32", always_2d=True)
+                except soundfile.LibsndfileError as error:
+                    raise _CannotRead(_first_line(error)) from error
+                if not len(block):
+                    return
+                yield block
+
+    exact = file.format in {"WAV", "WAVEX", "FLAC", "AIFF"}
+    return _Source(file.samplerate, file.frames / file.samplerate, exact, blocks())
+
+
+def _open_with_ffmpeg(path: Path) -> _Source:
+    import av
+
+    try:
+        container = av.open(str(path), options={"format_whitelist": FFMPEG_FORMATS})
+    except (av.FFmpegError, OSError) as error:
+        raise _CannotRead(f"FFmpeg: {_first_line(error)}") from error
+    streams = container.streams.audio
+    if not streams or not streams[0].rate:
+        container.close()
+        raise _CannotRead("FFmpeg: it holds no sound")
+    rate = streams[0].rate
+    declared_s = container.duration / av.time_base if container.duration else None
+    return _Source(rate, declared_s, False, _ffmpeg_blocks(container, rate))
+
+
+def _ffmpeg_blocks(container: Any, rate: int) -> Iterator[Waveform]:
+    """Decoded frames, gathered to blocks of `BLOCK_S`."""
+    import av
+
+    planar = av.AudioResampler(format="fltp")  # the sample format only: rate and channels stay
+    waiting: list[Waveform] = []
+    with container:
+        frames = container.decode(audio=0)
+        while True:
+            try:
+                frame = next(frames, None)
+            except av.FFmpegError as error:
+                raise _CannotRead(_first_line(error)) from error
+            waiting += [part.to_ndarray().T for part in planar.resample(frame)]
+            if waiting and (frame is None or sum(map(len, waiting)) >= BLOCK_S * rate):
+                yield np.concatenate(waiting)
+                waiting = []
+            if frame is None:
+                return
+
+
+def _first_line(error: BaseException) -> str:
+    """A library's message without paths and line breaks."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text.rsplit(": ", 1)[-1].rstrip(".").strip("'\"")

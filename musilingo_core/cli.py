@@ -1,0 +1,212 @@
+"""The command line: `musilingo ask`, `encode`, `build-data`, `train`.
+
+Results go to stdout, progress and notes to stderr. Bad input ends with exit code 2 and one line.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from musilingo_core.errors import MusiLingoError
+
+BAD_INPUT = 2  # exit code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; gives the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except MusiLingoError as error:
+        print(f"musilingo: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="musilingo", description="Talk with a piece of music.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    ask = commands.add_parser("ask", help="ask questions about a song, one after the other")
+    ask.add_argument("song", type=Path, metavar="SONG")
+    ask.add_argument("questions", nargs="+", metavar="QUESTION")
+    _model_options(ask)
+    ask.add_argument("--temperature", type=float, help="0 always takes the likeliest word")
+    ask.add_argument("--seed", type=int, help="same seed, same text")
+    ask.add_argument("--max-new-tokens", type=int, help="longest answer")
+    ask.add_argument("--json", action="store_true", help="one JSON object a turn on stdout")
+    ask.set_defaults(run=_ask)
+
+    encode = commands.add_parser("encode", help="write a song's features to a file")
+    encode.add_argument("song", type=Path, metavar="SONG")
+    encode.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
+    encode.add_argument("--encoder", type=Path, metavar="DIR", help="instead of the preset's")
+    _model_options(encode, model=False)
+    encode.set_defaults(run=_encode)
+
+    build = commands.add_parser("build-data", help="make training data")
+    build.add_argument("what", choices=["starter"])
+    build.add_argument("--music", type=Path, nargs="+", required=True, metavar="MANIFEST")
+    build.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="MANIFEST")
+    build.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="MANIFEST")
+    build.add_argument("--output", type=Path, required=True, metavar="DIR")
+    build.add_argument("--conversations", type=int, default=6000)
+    build.add_argument("--seed", type=int, default=0)
+    build.set_defaults(run=_build_data)
+
+    train = commands.add_parser("train", help="train the projection from a manifest")
+    train.add_argument("manifest", type=Path, metavar="MANIFEST")
+    train.add_argument("--output", type=Path, required=True, metavar="DIR")
+    _model_options(train)
+    for name, kind in _training_options():
+        train.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    train.set_defaults(run=_train)
+    return parser
+
+
+def _model_options(parser: argparse.ArgumentParser, model: bool = True) -> None:
+    parser.add_argument("--preset", default="starter", help="model by name (default: starter)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda …")
+    if model:
+        parser.add_argument("--model", type=Path, metavar="DIR", help="a saved model instead")
+
+
+def _training_options() -> list[tuple[str, type]]:
+    from musilingo_core.training import TrainingConfig
+
+    return [(f.name, type(f.default)) for f in fields(TrainingConfig)]
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from musilingo_core.engine import load_engine
+    from musilingo_core.generation import Sampling
+    from musilingo_core.prompt import Message, assistant, user
+
+    given = {name: getattr(options, name) for name in ("temperature", "max_new_tokens", "seed")}
+    sampling = Sampling(**{name: value for name, value in given.items() if value is not None})
+    engine = load_engine(
+        options.preset, model=options.model, device=options.device, on_status=_Status()
+    )
+    cached = engine.is_cached(options.song)
+    begun = time.perf_counter()
+    clip = engine.encode(options.song)
+    encode_s = time.perf_counter() - begun
+    messages: list[Message] = []
+    for question in options.questions:
+        messages.append(user(question, None if messages else clip.clip_id))
+        begun = time.perf_counter()
+        reply = engine.reply(messages, sampling)
+        answer = _speak(reply, quiet=options.json)
+        messages.append(assistant(answer))
+        if options.json:
+            row = {
+                "question": question,
+                "answer": answer,
+                "clip_id": clip.clip_id,
+                "duration_s": round(clip.duration_s, 3),
+                "heard_s": round(clip.heard_s, 3),
+                "features_cached": cached,
+                "prompt_tokens": reply.prompt_tokens,
+                "reused_tokens": reply.reused_tokens,
+                "new_tokens": reply.new_tokens,
+                "encode_s": round(encode_s, 4),
+                "first_token_s": round(reply.first_token_s or 0.0, 4),
+                "total_s": round(encode_s + time.perf_counter() - begun, 4),
+                "model": engine.name,
+                "seed": sampling.seed,
+            }
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+        cached, encode_s = True, 0.0
+    return 0
+
+
+def _speak(reply: Any, quiet: bool) -> str:
+    """The reply, printed as it comes unless it goes into JSON."""
+    answer = ""
+    for piece in reply:
+        answer += piece
+        if not quiet:
+            print(piece, end="", flush=True)
+    if not quiet:
+        print(flush=True)
+    return answer
+
+
+def _encode(options: argparse.Namespace) -> int:
+    from musilingo_core.engine import hear
+    from musilingo_core.features import save_clip
+    from musilingo_core.weights import encoder_folder, find_preset, load_encoder
+
+    folder = options.encoder or encoder_folder(find_preset(options.preset), _Status())
+    clip = hear(load_encoder(folder, options.device), options.song)
+    save_clip(clip, options.output)
+    rows, size = clip.features.shape
+    print(f"{options.output}: {rows} rows of {size} values, {clip.heard_s:.1f} s heard")
+    return 0
+
+
+def _build_data(options: argparse.Namespace) -> int:
+    from musilingo_core.data.starter import Recipe, build, gather
+    from musilingo_core.weights import encoder_folder, find_preset, load_encoder
+
+    encoder: Any = load_encoder(encoder_folder(find_preset("starter"), _Status()), "cpu")
+    material = gather(encoder, options.music, options.rendered, options.not_music, _Status())
+    recipe = Recipe(conversations=options.conversations, seed=options.seed)
+    counts = build(material, encoder, options.output, recipe)
+    print(json.dumps(counts, indent=2))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from musilingo_core.data.manifest import read_manifest
+    from musilingo_core.training import TrainingConfig, clips_for, train
+    from musilingo_core.weights import blank_model
+
+    given = {name: getattr(options, name) for name, _ in _training_options()}
+    config = TrainingConfig(**{name: v for name, v in given.items() if v is not None})
+    model, processor = blank_model(options.preset, options.model, options.device, _Status())
+    train(
+        model,
+        processor,
+        read_manifest(options.manifest),
+        options.output,
+        config,
+        clips_for(model),
+        lambda row: print(json.dumps(row), flush=True),
+    )
+    return 0
+
+
+class _Status:
+    """Progress on stderr: a line when something else begins, a bar where its size is known."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._bar: Any = None
+
+    def __call__(self, text: str, fraction: float | None) -> None:
+        from tqdm import tqdm
+
+        if text != self._text:
+            self.close()
+            self._text = text
+            if fraction is None:
+                print(text, file=sys.stderr, flush=True)
+            else:
+                form = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}"
+                self._bar = tqdm(total=1.0, desc=text, bar_format=form, mininterval=1.0)
+        if self._bar is not None and fraction is not None:
+            self._bar.update(fraction - self._bar.n)
+
+    def close(self) -> None:
+        """Ends the bar's line."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None

@@ -1,0 +1,347 @@
+"""Facts into conversations: many ways to ask, a few plain ways to answer.
+
+A `Scene` is what one conversation can be about: facts of the whole song, of its parts, and its
+length. `write` draws turns from it. Answers say only what the facts say; where the facts are silent
+the question is not asked, and where no ear could tell (title, key, words) the answer says so.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from musilingo_core.data.facts import Facts
+from musilingo_core.times import clock
+
+Turn = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A song to talk about.
+
+    Attributes:
+        facts: Of the whole song.
+        duration_s: Its length, seconds.
+        part: Gives the facts of a stretch (start_s, end_s) of it.
+    """
+
+    facts: Facts
+    duration_s: float
+    part: Callable[[float, float], Facts]
+
+
+NAMES = {
+    "guitar": "guitar",
+    "strings": "strings",
+    "piano": "piano",
+    "synth": "synthesizer",
+    "flute": "flute",
+    "harpsichord": "harpsichord",
+    "sitar": "sitar",
+    "harp": "harp",
+    "organ": "organ",
+    "brass": "brass",
+    "choir": "choir",
+    "bells": "bells",
+}
+SINGERS = {"male": "a man", "female": "a woman", "some": "someone"}
+NOT_MUSIC = {
+    "noise": "only noise",
+    "speech": "someone speaking",
+    "silence": "almost nothing, it is nearly silent",
+}
+
+
+def joined(words: Sequence[str]) -> str:
+    """a; a and b; a, b and c."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
+
+
+def played(facts: Facts) -> str:
+    """The instruments in words."""
+    return joined([NAMES[name] for name in facts.instruments])
+
+
+def summary(facts: Facts, pick: Callable[[Sequence[str]], str]) -> str:
+    """One or two sentences that say all of the facts."""
+    if facts.kind != "music":
+        return f"I do not hear music here; I hear {NOT_MUSIC[facts.kind]}."
+    manner = ", ".join(word for word in (facts.tempo, facts.loudness) if word)
+    opening = pick(["This is a", "It is a", "I hear a"])
+    if manner[:1] in "aeiou" and manner:
+        opening += "n"
+    piece = pick(["piece", "track"])
+    text = f"{opening} {manner} {facts.genre} {piece} with {played(facts)}.".replace("  ", " ")
+    if facts.voice == "none":
+        text += " It is instrumental"
+    elif facts.voice:
+        text += f" {SINGERS[facts.voice].capitalize()} sings"
+    else:
+        return f"{text} It feels {joined(facts.moods)}."
+    return f"{text}, and it feels {joined(facts.moods)}."
+
+
+def write(scene: Scene, rng: Random, turns: int) -> list[Turn]:
+    """A conversation of so many turns about different things."""
+    if scene.facts.kind != "music":
+        return _not_music(scene.facts, rng, turns)
+    topics = [topic for topic, weight in _TOPICS for _ in range(weight)]
+    conversation: list[Turn] = []
+    used: set[str] = set()
+    for _ in range(20 * turns):
+        topic = rng.choice(topics)
+        if topic.__name__ in used or len(conversation) == turns:
+            continue
+        turn = topic(scene, rng)
+        if turn is not None:
+            used.add(topic.__name__)
+            conversation.append(turn)
+            if (
+                topic in (_genre, _mood, _describe)
+                and len(conversation) < turns
+                and rng.random() < 0.3
+            ):
+                conversation.append(_why(scene, rng))
+    return conversation
+
+
+def _not_music(facts: Facts, rng: Random, turns: int) -> list[Turn]:
+    heard = NOT_MUSIC[facts.kind]
+    answers = [
+        f"I do not hear music here; I hear {heard}.",
+        f"There is no music in this clip, I hear {heard}.",
+    ]
+    questions = [
+        *_DESCRIBE, *_GENRE, *_INSTRUMENTS, *_LEAD, *_TEMPO, *_MOOD, *_SINGER,
+        "Is this music?", "What is this?", "What do you hear?",
+    ]  # fmt: skip
+    asked = rng.sample(questions, turns)
+    return [(question, rng.choice(answers)) for question in asked]
+
+
+_DESCRIBE = [
+    "Describe this music.", "What do you hear?", "Tell me about this song.", "Describe the song.",
+    "Can you describe what you hear?", "What is this piece like?", "Give me a short description.",
+    "Summarize this track.", "What kind of music is this?", "Describe this track in detail.",
+]  # fmt: skip
+_INSTRUMENTS = [
+    "What instruments do you hear?", "Which instruments are played?", "What instruments are used?",
+    "Name the instruments.", "What is being played?", "List the instruments in this song.",
+]  # fmt: skip
+_LEAD = [
+    "What is the lead instrument?", "Which instrument stands out?", "What is the main instrument?",
+    "Which instrument leads?", "What instrument plays the melody?",
+]  # fmt: skip
+_GENRE = [
+    "What genre is this?", "What style of music is it?", "Which genre does it belong to?",
+    "What is the genre of this song?", "How would you classify this music?",
+]  # fmt: skip
+_TEMPO = [
+    "Is it slow or fast?", "How fast is it?", "What is the tempo?", "Is the tempo slow or fast?",
+    "How would you describe the speed?", "Is this a fast song?", "Is this a slow song?",
+]  # fmt: skip
+_SINGER = [
+    "Is there a singer?", "Does anyone sing?", "Are there vocals?", "Is there singing in this song?",
+    "Do you hear a voice?", "Is it instrumental?", "Is anybody singing?",
+]  # fmt: skip
+_SEX = [
+    "Is the singer male or female?", "Is it a man or a woman singing?", "Who is singing?",
+    "What kind of voice is it?",
+]  # fmt: skip
+_MOOD = [
+    "What is the mood?", "How does it feel?", "What emotion does it convey?",
+    "What feeling does this music give?", "Describe the mood of the song.",
+]  # fmt: skip
+_LOUD = ["Is it loud or soft?", "How loud is it?", "Is the music loud or quiet?"]
+_DRUMS = ["Are there drums?", "And the drums?", "Do you hear drums?", "Is there a beat?"]
+_PLACE = [
+    "Where could I play this?", "What occasion does it suit?", "When would you listen to this?",
+    "What scene would it fit?",
+]  # fmt: skip
+_WHY = ["What makes you say that?", "Why do you think so?", "How can you tell?"]
+_UNKNOWN = {
+    "title": ["What is the title?", "What song is this?", "What is it called?"],
+    "artist": ["Who is the artist?", "Who made this?", "Who composed this?", "Who plays this?"],
+    "key": ["What key is it in?", "Which key is this song in?"],
+    "year": ["When was it recorded?", "What year is it from?"],
+    "words": ["What are the lyrics?", "What do they sing about?"],
+}
+_THANKS = ["Thank you!", "Thanks.", "Great, thanks a lot."]
+
+
+def _describe(scene: Scene, rng: Random) -> Turn:
+    return rng.choice(_DESCRIBE), summary(scene.facts, rng.choice)
+
+
+def _instruments(scene: Scene, rng: Random) -> Turn:
+    heard = played(scene.facts)
+    return rng.choice(_INSTRUMENTS), rng.choice(
+        [f"I hear {heard}.", f"The instruments are {heard}."]
+    )
+
+
+def _lead(scene: Scene, rng: Random) -> Turn:
+    name = NAMES[scene.facts.instruments[0]]
+    return rng.choice(_LEAD), rng.choice([f"The lead instrument is {name}.", f"It is {name}."])
+
+
+def _has_instrument(scene: Scene, rng: Random) -> Turn | None:
+    there = rng.random() < 0.5
+    options = [n for n in (scene.facts.instruments if there else scene.facts.absent)]
+    if not options:
+        return None
+    name = NAMES[rng.choice(options)]
+    question = rng.choice([f"Is there {name} in it?", f"Do you hear {name}?", f"Is {name} played?"])
+    if there:
+        return question, f"Yes, I hear {name}."
+    return question, f"No, I do not hear {name}; I hear {played(scene.facts)}."
+
+
+def _genre(scene: Scene, rng: Random) -> Turn:
+    genre = scene.facts.genre
+    return rng.choice(_GENRE), rng.choice([f"It is {genre} music.", f"This sounds like {genre}."])
+
+
+def _tempo(scene: Scene, rng: Random) -> Turn | None:
+    tempo = scene.facts.tempo
+    if not tempo:
+        return None
+    return rng.choice(
+        _TEMPO
+    ), "It is neither slow nor fast." if tempo == "moderate" else f"It is {tempo}."
+
+
+def _singer(scene: Scene, rng: Random) -> Turn | None:
+    voice, question = scene.facts.voice, rng.choice(_SINGER)
+    if not voice:
+        return None
+    instrumental = question == "Is it instrumental?"
+    if voice == "none":
+        answer = "it is instrumental." if instrumental else "nobody sings, it is instrumental."
+        return question, ("Yes, " if instrumental else "No, ") + answer
+    return question, ("No, " if instrumental else "Yes, ") + f"{SINGERS[voice]} sings."
+
+
+def _sex(scene: Scene, rng: Random) -> Turn | None:
+    voice = scene.facts.voice
+    if voice in ("", "some"):
+        return None
+    if voice == "none":
+        return rng.choice(_SEX), "Nobody sings here, it is instrumental."
+    return rng.choice(_SEX), f"{SINGERS[voice].capitalize()} sings."
+
+
+def _mood(scene: Scene, rng: Random) -> Turn:
+    return rng.choice(_MOOD), f"It feels {joined(scene.facts.moods)}."
+
+
+def _loudness(scene: Scene, rng: Random) -> Turn | None:
+    loudness = scene.facts.loudness
+    return (rng.choice(_LOUD), f"It is {loudness}.") if loudness else None
+
+
+def _drums(scene: Scene, rng: Random) -> Turn | None:
+    drums = scene.facts.drums
+    if not drums:
+        return None
+    heard = f"I hear {played(scene.facts)}"
+    answer = "Yes, there are drums." if drums == "yes" else f"No, I hear no drums; {heard}."
+    return rng.choice(_DRUMS), answer
+
+
+_PLACES = {
+    "classical": "in a concert hall or at a quiet dinner",
+    "electronic": "in a club or at a party",
+    "ambient": "while you relax or work",
+    "rock": "at a concert or on a long drive",
+    "metal": "at a loud concert or in the gym",
+    "pop": "at a party or on the radio",
+    "jazz": "in a bar in the evening",
+    "folk": "by a fire with friends",
+    "country": "on a drive in the country",
+    "blues": "in a bar late at night",
+    "soul": "on a romantic evening",
+    "funk": "at a dance party",
+    "hip-hop": "at a street party or in a club",
+    "Indian": "at a celebration or in a yoga class",
+    "opera": "in an opera house",
+}
+
+
+def _place(scene: Scene, rng: Random) -> Turn:
+    facts = scene.facts
+    reason = f"it is {joined([w for w in (facts.tempo, facts.loudness) if w] or [facts.genre])}"
+    return rng.choice(_PLACE), f"It would fit {_PLACES[facts.genre]}, because {reason}."
+
+
+def _why(scene: Scene, rng: Random) -> Turn:
+    facts = scene.facts
+    manner = joined([w for w in (facts.tempo, facts.loudness) if w] or [facts.moods[0]])
+    return rng.choice(_WHY), f"I hear {played(facts)}, and the music is {manner}."
+
+
+def _unknown(_: Scene, rng: Random) -> Turn:
+    what = rng.choice(list(_UNKNOWN))
+    answer = f"I cannot tell the {what} from the sound."
+    return rng.choice(_UNKNOWN[what]), answer
+
+
+def _thanks(_: Scene, rng: Random) -> Turn:
+    return rng.choice(_THANKS), "You are welcome! Ask me anything about this song."
+
+
+def _moment(scene: Scene, rng: Random) -> Turn | None:
+    if scene.duration_s < 20:
+        return None
+    at = rng.uniform(2, scene.duration_s - 2)
+    facts = scene.part(max(at - 5, 0), min(at + 5, scene.duration_s))
+    when = clock(at)
+    question = rng.choice(
+        [
+            f"What do you hear at {when}?",
+            f"What happens at {when}?",
+            f"Describe the music at {when}.",
+        ]
+    )
+    return question, f"At {when} I hear {_short(facts)}."
+
+
+def _beginning(scene: Scene, rng: Random) -> Turn | None:
+    if scene.duration_s < 20:
+        return None
+    facts = scene.part(0, 10)
+    question = rng.choice(["How does it begin?", "What do you hear at the beginning?"])
+    return question, f"It begins with {_short(facts)}."
+
+
+def _ending(scene: Scene, rng: Random) -> Turn | None:
+    if scene.duration_s < 20:
+        return None
+    facts = scene.part(scene.duration_s - 10, scene.duration_s)
+    question = rng.choice(["How does it end?", "What do you hear at the end?"])
+    return question, f"It ends with {_short(facts)}."
+
+
+def _change(scene: Scene, rng: Random) -> Turn | None:
+    if scene.duration_s < 20:
+        return None
+    quarter = scene.duration_s / 4
+    first, last = scene.part(0, quarter), scene.part(3 * quarter, scene.duration_s)
+    question = rng.choice(
+        ["Does the music change?", "How does it develop?", "Does it change over time?"]
+    )
+    if first.instruments[0] == last.instruments[0] and first.genre == last.genre:
+        return question, f"It stays much the same: {_short(scene.facts)}."
+    return question, f"It goes from {_short(first)} to {_short(last)}."
+
+
+def _short(facts: Facts) -> str:
+    tempo = "" if facts.tempo in ("", "moderate") else f"{facts.tempo} "
+    return f"{tempo}{facts.genre} music with {played(facts)}"
+
+
+_TOPICS: list[tuple[Callable[[Scene, Random], Turn | None], int]] = [
+    (_describe, 4), (_instruments, 2), (_lead, 3), (_has_instrument, 3), (_genre, 4), (_tempo, 3),
+    (_singer, 4), (_sex, 2), (_mood, 3), (_loudness, 1), (_drums, 2), (_place, 1), (_unknown, 1),
+    (_thanks, 1), (_moment, 3), (_beginning, 1), (_ending, 1), (_change, 1),
+]  # fmt: skip

@@ -1,0 +1,139 @@
+"""Examples to learn from or to be tested on, one JSON object a line.
+
+    {"clip": "songs/a.ogg", "instruction": "What is the mood?", "response": "It is calm."}
+
+`clip` is a sound file, a file that `musilingo encode` wrote, or `FILE.safetensors#KEY` for one of
+many in a file of `write_features`; relative to the manifest. A conversation of several turns has
+`turns`, a list of {"instruction", "response"}, instead. Optional: `split`, `source`.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from musilingo_core.errors import ManifestError
+from musilingo_core.features import Clip, load_clip
+from musilingo_core.prompt import Message, assistant, user
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation about one clip.
+
+    Attributes:
+        clip: Where the music is, as in the manifest, made absolute.
+        turns: (instruction, response) pairs in order.
+        split: `train`, `validation` or `test`.
+        source: Where it comes from, for reports.
+    """
+
+    clip: str
+    turns: tuple[tuple[str, str], ...]
+    split: str = "train"
+    source: str = ""
+
+    def messages(self) -> list[Message]:
+        """The conversation, with the clip's place as its id."""
+        messages = []
+        for number, (instruction, response) in enumerate(self.turns):
+            messages.append(user(instruction, None if number else self.clip))
+            messages.append(assistant(response))
+        return messages
+
+
+def read_manifest(path: str | Path, split: str | None = None) -> list[Example]:
+    """All examples of a manifest, or those of one split.
+
+    Raises:
+        ManifestError: A line is not JSON or lacks a field; names file and line.
+    """
+    path = Path(path)
+    examples = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                example = _example(json.loads(line), path.parent)
+            except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+                raise ManifestError(path, number, f"not an example: {error!r}") from error
+            if split in (None, example.split):
+                examples.append(example)
+    return examples
+
+
+def write_manifest(examples: Iterable[Example], path: str | Path) -> None:
+    """Writes examples; clips below the manifest's folder become relative to it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for example in examples:
+            turns = [{"instruction": i, "response": r} for i, r in example.turns]
+            row: dict[str, Any] = {"clip": example.clip.removeprefix(f"{path.parent.resolve()}/")}
+            row |= turns[0] if len(turns) == 1 else {"turns": turns}
+            row |= {"split": example.split, "source": example.source}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _example(row: dict[str, Any], folder: Path) -> Example:
+    turns = row.get("turns") or [row]
+    return Example(
+        clip=str((folder / row["clip"]).resolve()),
+        turns=tuple((str(turn["instruction"]), str(turn["response"])) for turn in turns),
+        split=row.get("split", "train"),
+        source=row.get("source", ""),
+    )
+
+
+def write_features(clips: Iterable[Clip], path: str | Path) -> None:
+    """Many clips in one safetensors file, for `FILE#clip_id`."""
+    tensors: dict[str, Tensor] = {}
+    metadata = {}
+    for clip in clips:
+        tensors[f"{clip.clip_id}.features"] = clip.features
+        tensors[f"{clip.clip_id}.times"] = clip.times
+        metadata[clip.clip_id] = repr(clip.duration_s)
+        metadata["fingerprint"] = clip.fingerprint
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata)
+
+
+class FeatureFiles:
+    """Clips out of safetensors files: `FILE` of `encode`, or `FILE#KEY` of `write_features`."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Any] = {}
+
+    @staticmethod
+    def is_features(place: str) -> bool:
+        """Whether a manifest's clip is features and not sound."""
+        return place.partition("#")[0].endswith(".safetensors")
+
+    def get(self, place: str) -> Clip:
+        """The clip at a place.
+
+        Raises:
+            ManifestError: There is no such file or key, or it is damaged.
+        """
+        path, _, key = place.partition("#")
+        try:
+            if not key:
+                return load_clip(path)
+            file = self._open.get(path) or self._open.setdefault(path, safe_open(path, "pt"))
+            metadata = file.metadata()
+            return Clip(
+                clip_id=key,
+                duration_s=float(metadata[key]),
+                features=file.get_tensor(f"{key}.features"),
+                times=file.get_tensor(f"{key}.times"),
+                fingerprint=metadata["fingerprint"],
+            )
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise ManifestError(path, 0, f"no features “{key}”: {error}") from error

@@ -1,0 +1,287 @@
+"""The starter's training data: real songs, mixtures of them, rendered scores, and what is no music.
+
+`build` writes a manifest and one file of features. Real songs under free licences are few and
+lopsided (hardly a voice among them). Since the tag heads are linear in the features, a song's
+features can be mixed with another's and pushed towards a tag, and the heads still say exactly what
+the result is: balanced data for every class. The push goes along the directions in which real
+features vary together, so that what comes out looks like music.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from musilingo_core.audio import AudioLimits
+from musilingo_core.data.dialogues import Scene, write
+from musilingo_core.data.facts import FEMALE, GENRES, INSTRUMENTS, MALE, Facts, Teacher
+from musilingo_core.data.manifest import Example, write_features, write_manifest
+from musilingo_core.encoders import fingerprint
+from musilingo_core.encoders.musicnn import MusicnnEncoder
+from musilingo_core.engine import hear
+from musilingo_core.features import Clip, FeatureCache, clip_id
+from musilingo_core.weights import cache_folder
+
+ROW_S = 2.992  # seconds from one feature row to the next
+MOST_ROWS = 24  # of a made-up song; a longer one has each row stand for more seconds
+LONGEST_S = 600.0
+MOST_PUSH = 7.0  # standard deviations that features may be moved towards a class
+LIMITS = AudioLimits(max_duration_s=3600)  # training songs may be longer than a visitor's
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How much of what.
+
+    Attributes:
+        conversations: In all.
+        real: Share of untouched stretches of real songs.
+        rendered: Share of rendered scores, whose facts are certain.
+        not_music: Share of noise, speech and near-silence.
+        turns: Most turns of a conversation; the fewest are two.
+        validation: Share of conversations held out (from songs of their own).
+        seed: Of everything drawn.
+    """
+
+    conversations: int = 6000
+    real: float = 0.2
+    rendered: float = 0.15
+    not_music: float = 0.05
+    turns: int = 5
+    validation: float = 0.03
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Material:
+    """What conversations are made from.
+
+    Attributes:
+        songs: Feature rows (rows, size) of each real song.
+        rendered: Rows and certain facts of each rendered score.
+        other: Rows and facts of each clip that is no music.
+    """
+
+    songs: Sequence[Tensor]
+    rendered: Sequence[tuple[Tensor, Facts]] = ()
+    other: Sequence[tuple[Tensor, Facts]] = ()
+
+
+class Mixer:
+    """Draws songs' rows, real or made up."""
+
+    def __init__(self, songs: Sequence[Tensor], teacher: Teacher, rng: Random) -> None:
+        self.songs, self.teacher, self.rng = songs, teacher, rng
+        rows = torch.cat(list(songs))
+        # A little of every direction, or what no song here has could never be reached.
+        self.covariance = torch.cov(rows.T) + 0.2 * torch.eye(rows.shape[1])
+        self.limit = teacher.encoder.config.feature_limit
+        heads: Any = teacher.encoder.networks
+        self.weights = torch.block_diag(*(network.head.weight.detach() for network in heads))
+
+    def real(self, most: int = MOST_ROWS) -> Tensor:
+        """Neighbouring rows of one song, 1 to `most`."""
+        song = self.rng.choice(self.songs)
+        count = min(len(song), self.rng.choice([1, 2, 4, 4, 8, 16, most]))
+        start = self.rng.randrange(len(song) - count + 1)
+        return song[start : start + count]
+
+    def made(self) -> Tensor:
+        """Rows of a mixture of two songs, pushed towards one or two classes."""
+        first, second = self.real(), self.real()
+        share = self.rng.choice([0.0, 0.0, self.rng.uniform(0.1, 0.5)])
+        picked = second[[self.rng.randrange(len(second)) for _ in range(len(first))]]
+        rows = (1 - share) * first + share * picked
+        rows = rows / (share**2 + (1 - share) ** 2) ** 0.5  # mixing must not shrink the spread
+        aims = self.rng.sample(self._aims(), self.rng.choice([1, 1, 2]))
+        if self.rng.random() < 0.5:  # voices are what the songs lack most
+            aims.append((self.rng.choice([MALE, MALE, FEMALE]), ()))
+        for tags, rivals in aims:
+            rows = self.push(rows, tags, rivals)
+        return rows.clamp(-self.limit, self.limit)
+
+    def push(self, rows: Tensor, tags: Sequence[str], rivals: Sequence[str] = ()) -> Tensor:
+        """Moves rows until one of the tags is likely, and likelier than every rival."""
+        number = self.teacher.number[self.rng.choice(tags)]
+        others = [self.teacher.number[tag] for tag in rivals]
+        wanted, margin, left = self.rng.uniform(-0.8, 1.0), self.rng.uniform(0.2, 1.0), MOST_PUSH
+        for _ in range(6):  # what is pushed back may let another rival through
+            logits = self.teacher.logits(rows)
+            rival = max(others, key=lambda n: float(logits[n])) if others else None
+            aim, rise = self.weights[number], wanted - float(logits[number])
+            if rival is not None and logits[rival] + margin > logits[number]:
+                aim = aim - self.weights[rival]
+                rise = max(rise, margin + float(logits[rival] - logits[number]))
+            direction = self.covariance @ aim
+            deviation = float(aim @ direction) ** 0.5
+            step = min(max(rise / deviation, 0.0), left)
+            rows, left = rows + step / deviation * direction, left - step
+        return rows
+
+    def _aims(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """A class of each kind, drawn evenly, with the tags of its rivals."""
+        manner = [("m:slow",), ("m:fast",), ("m:loud",), ("m:quiet", "m:soft")]
+        manner += [("s:sad",), ("s:happy",), ("m:drums", "m:beat")]
+        aims: list[tuple[tuple[str, ...], tuple[str, ...]]] = [(self.rng.choice(manner), ())]
+        for kind in (INSTRUMENTS, GENRES):
+            name = self.rng.choice(list(kind))
+            aims.append((kind[name], tuple(t for n in kind if n != name for t in kind[n])))
+        return aims
+
+
+def build(
+    material: Material, encoder: MusicnnEncoder, folder: str | Path, recipe: Recipe = Recipe()
+) -> dict[str, int]:
+    """Writes `manifest.jsonl` and `features.safetensors` into a folder.
+
+    Returns:
+        How many conversations came from each source.
+    """
+    folder = Path(folder).resolve()
+    rng = Random(recipe.seed)
+    teacher = Teacher(encoder)
+    name = fingerprint(encoder)
+    held_out = max(1, int(len(material.songs) * 0.08))
+    songs = list(material.songs)
+    rng.shuffle(songs)
+    clips: list[Clip] = []
+    examples: list[Example] = []
+    counts: dict[str, int] = {}
+    for split, share, pool in (
+        ("train", 1 - recipe.validation, songs[held_out:]),
+        ("validation", recipe.validation, songs[:held_out]),
+    ):
+        mixer = Mixer(pool, teacher, rng)
+        for _ in range(int(recipe.conversations * share)):
+            source, rows, certain = _draw(mixer, material, recipe, rng)
+            clip_id = f"{len(clips):06}"
+            clip = _stretch(rows, clip_id, name, rng)
+            scene = _scene(clip, certain, teacher)
+            turns = write(scene, rng, rng.randint(2, recipe.turns))
+            if not turns:
+                continue
+            clips.append(clip)
+            place = f"{folder}/features.safetensors#{clip_id}"
+            examples.append(Example(place, tuple(turns), split, source))
+            counts[f"{split} {source}"] = counts.get(f"{split} {source}", 0) + 1
+    write_features(clips, folder / "features.safetensors")
+    write_manifest(examples, folder / "manifest.jsonl")
+    return counts
+
+
+def _draw(
+    mixer: Mixer, material: Material, recipe: Recipe, rng: Random
+) -> tuple[str, Tensor, Facts | None]:
+    """Source, rows, and certain facts if there are any."""
+    dice = rng.random()
+    if material.other and dice < recipe.not_music:
+        rows, facts = rng.choice(material.other)
+        return facts.kind, _cut(rows, rng), facts
+    dice -= recipe.not_music
+    if material.rendered and dice < recipe.rendered:
+        rows, facts = rng.choice(material.rendered)
+        return "rendered", _cut(rows, rng), facts
+    dice -= recipe.rendered
+    if dice < recipe.real:
+        return "real", mixer.real(), None
+    if rng.random() < 0.3:  # a song of two or three different stretches
+        parts = [mixer.made() for _ in range(rng.choice([2, 2, 3]))]
+        return "made", torch.cat(parts)[:MOST_ROWS], None
+    return "made", mixer.made(), None
+
+
+def _cut(rows: Tensor, rng: Random) -> Tensor:
+    count = rng.randint(1, len(rows))
+    start = rng.randrange(len(rows) - count + 1)
+    return rows[start : start + count]
+
+
+def _stretch(rows: Tensor, clip_id: str, name: str, rng: Random) -> Clip:
+    """A clip of those rows: mostly of their real length, some as long as ten minutes."""
+    row_s = ROW_S
+    if len(rows) >= 8 and rng.random() < 0.5:
+        row_s = rng.uniform(ROW_S, LONGEST_S / len(rows))
+    starts = torch.arange(len(rows)) * row_s
+    times = torch.stack([starts, starts + row_s], dim=1).float()
+    return Clip(clip_id, float(times.max()), rows.clone(), times, name)
+
+
+def _scene(clip: Clip, certain: Facts | None, teacher: Teacher) -> Scene:
+    """Facts of the clip and its parts; what is certain replaces what the teacher thinks."""
+
+    def facts(rows: Tensor) -> Facts:
+        if certain is None:
+            return teacher.facts(rows)
+        if certain.kind != "music":
+            return certain
+        heard = teacher.facts(rows)
+        known = {
+            name: value
+            for name in ("instruments", "absent", "tempo", "voice", "drums")
+            if (value := getattr(certain, name))
+        }
+        return replace(heard, **known)
+
+    return Scene(
+        facts(clip.features),
+        clip.duration_s,
+        lambda start_s, end_s: facts(clip.part(start_s, end_s).features),
+    )
+
+
+FAMILY_NAMES = {"flute": "flute", "woodwind": "flute", "mallets": "bells"}
+
+
+def rendered_facts(row: dict[str, Any]) -> Facts:
+    """Certain facts of a rendered score from its manifest row (`family`, `tempo`, `drums`)."""
+    family = FAMILY_NAMES.get(row["family"], row["family"])
+    others = tuple(name for name in INSTRUMENTS if name != family)
+    drums = row.get("drums")
+    return Facts(
+        instruments=(family,),
+        absent=others,
+        tempo="moderate" if row["tempo"] == "medium" else row["tempo"],
+        voice="none" if family != "choir" else "",
+        drums="" if drums is None else "yes" if drums else "no",
+    )
+
+
+def gather(
+    encoder: MusicnnEncoder,
+    music: Sequence[str | Path],
+    rendered: Sequence[str | Path],
+    not_music: Sequence[str | Path],
+    on_status: Callable[[str, float | None], None] = lambda text, fraction: None,
+) -> Material:
+    """Hears all sound files that JSON Lines files name by `path`, or remembers them.
+
+    Args:
+        encoder: The starter's.
+        music: Files whose rows need only `path`.
+        rendered: Files of rendered scores: `path`, `family`, `tempo`, perhaps `drums`.
+        not_music: Files whose rows have `path` and `kind` (`noise`, `speech`, `silence`).
+        on_status: Told how far it is.
+    """
+    cache = FeatureCache(cache_folder() / "features", disk_bytes=10_000_000_000)
+    name = fingerprint(encoder)
+
+    def rows(manifests: Sequence[str | Path], what: str) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        for manifest in map(Path, manifests):
+            lines = [json.loads(line) for line in manifest.read_text("utf-8").splitlines() if line]
+            for number, row in enumerate(lines):
+                on_status(f"Hearing {what}", number / len(lines))
+                path = manifest.parent / row["path"]
+                clip = cache.get_or(clip_id(path, name), partial(hear, encoder, path, LIMITS))
+                yield row, clip.features
+
+    return Material(
+        songs=[features for _, features in rows(music, "songs")],
+        rendered=[(f, rendered_facts(row)) for row, f in rows(rendered, "rendered scores")],
+        other=[(f, Facts(kind=row["kind"])) for row, f in rows(not_music, "what is no music")],
+    )

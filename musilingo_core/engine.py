@@ -1,0 +1,268 @@
+"""`ChatEngine`: hears songs, answers questions about them.
+
+Everything that talks to the model goes through here: the page, the command line, evaluation. The
+engine keeps no conversation; messages carry all there is to know, songs by the id of their clip.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from musilingo_core.audio import AudioLimits, Waveform, read_blocks
+from musilingo_core.encoders import MusicEncoder, encode, fingerprint
+from musilingo_core.errors import PromptError, UnreadableAudio
+from musilingo_core.features import Clip, FeatureCache, clip_id
+from musilingo_core.generation import Sampling, TextStream, decode
+from musilingo_core.modeling import MusiLingoForConditionalGeneration
+from musilingo_core.processing import MusiLingoProcessor
+from musilingo_core.prompt import Message, Prompt
+from musilingo_core.weights import (
+    cache_folder,
+    find_device,
+    find_preset,
+    load_folder,
+    load_preset,
+)
+
+
+class Reply(Iterator[str]):
+    """A reply being made: pieces of text whose sum only grows.
+
+    Each `next` computes at most as many tokens as it takes to get a certain piece of text; `close`
+    ends the computing for good.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, music included.
+        reused_tokens: How many of them did not have to be computed.
+        new_tokens: Tokens made so far.
+        dropped_turns: Oldest turns left out of the prompt for want of room.
+        first_token_s: Seconds from the question to the first token; None before it.
+    """
+
+    def __init__(self, prompt: Prompt, tokens: Iterator[int], stream: TextStream, begun: float):
+        self.prompt_tokens = len(prompt.ids)
+        self.reused_tokens = 0
+        self.new_tokens = 0
+        self.dropped_turns = prompt.dropped_turns
+        self.first_token_s: float | None = None
+        self._pieces = self._make(tokens, stream, begun)
+
+    def _make(self, tokens: Iterator[int], stream: TextStream, begun: float) -> Iterator[str]:
+        for token in tokens:
+            self.new_tokens += 1
+            if self.first_token_s is None:
+                self.first_token_s = time.perf_counter() - begun
+            if piece := stream.push(token):
+                yield piece
+            if stream.stopped:
+                return
+        if piece := stream.finish():
+            yield piece
+
+    def __iter__(self) -> "Reply":
+        return self
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Stops computing; more text will not come."""
+        self._pieces.close()  # type: ignore[attr-defined]
+
+    def text(self) -> str:
+        """The whole reply at once."""
+        return "".join(self)
+
+
+class ChatEngine:
+    """A loaded model that hears and answers. Safe between threads.
+
+    Args:
+        model: The model, in evaluation mode, where it is to run.
+        processor: Its processor.
+        name: What to call it.
+        cache: Where features are kept; in memory only by default.
+        limits: What sound files are accepted.
+        licences: (part, licence) of what it is made of.
+        stop_strings: Texts that end a reply, beside the tokenizer's end tokens.
+    """
+
+    def __init__(
+        self,
+        model: MusiLingoForConditionalGeneration,
+        processor: MusiLingoProcessor,
+        name: str = "model",
+        cache: FeatureCache | None = None,
+        limits: AudioLimits = AudioLimits(),
+        licences: Sequence[tuple[str, str]] = (),
+        stop_strings: Sequence[str] = (),
+    ) -> None:
+        self.model, self.processor, self.name = model, processor, name
+        self.cache = cache if cache is not None else FeatureCache()
+        self.limits, self.licences = limits, tuple(licences)
+        self.stop_strings = tuple(stop_strings)
+        self.fingerprint = fingerprint(model.audio_tower)
+        self._encoding = threading.Lock()
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens the language model can hold, prompt and reply together."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
+    def encode(self, path: str | Path, on_progress: Callable[[float], None] | None = None) -> Clip:
+        """Hears a song, or remembers it: the same bytes are decoded and encoded once.
+
+        Args:
+            path: A sound file.
+            on_progress: Called with the fraction heard, 0 to 1, from this thread.
+
+        Raises:
+            AudioError: The file cannot be used; says why.
+        """
+        key = self.clip_id(path)
+        if key in self.cache:
+            return self.cache.get(key)
+        with self._encoding:  # one song at a time: memory stays flat, a second asker finds it kept
+            return self.cache.get_or(
+                key, lambda: hear(self.model.audio_tower, path, self.limits, on_progress)
+            )
+
+    def clip_id(self, path: str | Path) -> str:
+        """The id of a sound file's clip.
+
+        Raises:
+            UnreadableAudio: There is no such file.
+        """
+        if not Path(path).is_file():
+            raise UnreadableAudio(Path(path).name, ["there is no such file"])
+        return clip_id(path, self.fingerprint)
+
+    def is_cached(self, path: str | Path) -> bool:
+        """Whether `encode` would only have to remember."""
+        return self.clip_id(path) in self.cache
+
+    def clip(self, key: str) -> Clip:
+        """A clip by id.
+
+        Raises:
+            ClipNotFound: It is no longer kept.
+        """
+        return self.cache.get(key)
+
+    def reply(self, messages: Sequence[Message], sampling: Sampling = Sampling()) -> Reply:
+        """Begins the answer to the last message.
+
+        Args:
+            messages: The conversation; see `musilingo_core.prompt`.
+            sampling: How to choose words.
+
+        Raises:
+            PromptError: The conversation cannot be rendered or is too long.
+            ClipNotFound: A song is no longer kept.
+        """
+        begun = time.perf_counter()
+        if not messages or messages[-1].get("role") != "user":
+            raise PromptError("The last message is not a question; please ask one.")
+        room = self.context_tokens - sampling.max_new_tokens
+        prompt = self.processor.fit(messages, self.clip, room)
+        stream = TextStream(self.processor.tokenizer, self.stop_strings)
+        return Reply(prompt, self._tokens(prompt, sampling), stream, begun)
+
+    def _tokens(self, prompt: Prompt, sampling: Sampling) -> Iterator[int]:
+        """Token ids of a reply; nothing is computed before the first is asked for."""
+        yield from decode(
+            self.model.language_model,
+            self._embeds(prompt),
+            sampling,
+            stop_ids=sorted(self._stop_ids()),
+        )
+
+    @torch.inference_mode()
+    def _embeds(self, prompt: Prompt) -> Tensor:
+        """(1, length, hidden): words and music of a prompt."""
+        ids = torch.tensor([prompt.ids], device=self.model.device)
+        audio = None
+        if prompt.audio_features:
+            audio = self.model.get_audio_features(audio_features=prompt.audio_features)
+        return self.model.embed(ids, audio)
+
+    def _stop_ids(self) -> set[int]:
+        ends = self.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        return {end for end in [*ends, self.processor.tokenizer.eos_token_id] if end is not None}
+
+
+def hear(
+    encoder: MusicEncoder,
+    path: str | Path,
+    limits: AudioLimits = AudioLimits(),
+    on_progress: Callable[[float], None] | None = None,
+) -> Clip:
+    """Decodes and encodes a sound file, nothing kept.
+
+    Args:
+        encoder: Hears it.
+        path: The file.
+        limits: What is accepted.
+        on_progress: Called with the fraction heard, 0 to 1.
+
+    Raises:
+        AudioError: The file cannot be used; says why.
+    """
+    name = fingerprint(encoder)
+    blocks = _Counted(read_blocks(path, encoder.sample_rate, limits, on_progress))
+    features, times = encode(encoder, blocks)
+    duration_s = blocks.samples / encoder.sample_rate
+    return Clip(clip_id(path, name), duration_s, features, times.clamp(max=duration_s), name)
+
+
+class _Counted:
+    """Blocks passed on, their samples counted."""
+
+    def __init__(self, blocks: Iterator[Waveform]) -> None:
+        self._blocks, self.samples = blocks, 0
+
+    def __iter__(self) -> Iterator[Waveform]:
+        for block in self._blocks:
+            self.samples += len(block)
+            yield block
+
+
+def load_engine(
+    preset: str = "starter",
+    *,
+    model: str | Path | None = None,
+    device: str = "auto",
+    on_status: Callable[[str, float | None], None] | None = None,
+    limits: AudioLimits = AudioLimits(),
+    projection: str | Path | None = None,
+) -> ChatEngine:
+    """An engine by preset, or from a folder that `save_pretrained` wrote.
+
+    Args:
+        preset: Name of a preset.
+        model: Folder of a model and its processor, instead of the preset.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` …
+        on_status: Told what is going on: a text, and its fraction if known.
+        limits: What sound files are accepted.
+        projection: A projection file instead of the preset's own.
+
+    Raises:
+        WeightsUnavailable: No source has the weights.
+        CheckpointError: Weights do not fit.
+        ConfigError: There is no such preset or device.
+    """
+    if model is not None:
+        loaded, processor = load_folder(model)
+        name, licences = Path(model).name, tuple[tuple[str, str], ...]()
+    else:
+        chosen = find_preset(preset)
+        loaded, processor = load_preset(chosen, on_status, projection)
+        name, licences = chosen.name, chosen.licences
+    loaded.to(find_device(device))
+    cache = FeatureCache(cache_folder() / "features")
+    return ChatEngine(loaded, processor, name, cache, limits, licences)

@@ -1,0 +1,99 @@
+"""`MusiLingoProcessor`: conversations and songs into what the model's forward takes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature, ProcessorMixin
+
+from musilingo_core.features import Clip
+from musilingo_core.prompt import IGNORED, Message, Prompt, PromptFormat, fit, render
+
+
+class MusiLingoProcessor(ProcessorMixin):
+    """Tokenizer and prompt format of one model; saved beside its weights.
+
+    Args:
+        tokenizer: The language model's, with a chat template.
+        audio_token: The placeholder's text, one token of the tokenizer.
+        tokens_per_row: See `MusiLingoConfig`.
+        segments: See `MusiLingoConfig`.
+        system: See `PromptFormat`.
+        before_clip: See `PromptFormat`.
+        after_clip: See `PromptFormat`.
+        chat_template: Used instead of the tokenizer's own.
+    """
+
+    attributes = ["tokenizer"]
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(
+        self,
+        tokenizer: Any = None,
+        audio_token: str = "<audio>",
+        tokens_per_row: int = 1,
+        segments: int | None = None,
+        system: str = "",
+        before_clip: str = "",
+        after_clip: str = "\n",
+        chat_template: str | None = None,
+    ) -> None:
+        super().__init__(tokenizer, chat_template=chat_template)
+        self.audio_token = audio_token
+        self.tokens_per_row, self.segments = tokens_per_row, segments
+        self.system, self.before_clip, self.after_clip = system, before_clip, after_clip
+
+    @property
+    def form(self) -> PromptFormat:
+        """The prompt format, as `musilingo_core.prompt` takes it."""
+        return PromptFormat(
+            audio_token_id=self.tokenizer.convert_tokens_to_ids(self.audio_token),
+            tokens_per_row=self.tokens_per_row,
+            segments=self.segments,
+            system=self.system,
+            before_clip=self.before_clip,
+            after_clip=self.after_clip,
+        )
+
+    def render(self, messages: Sequence[Message], find_clip: Callable[[str], Clip]) -> Prompt:
+        """`prompt.render` in this model's form."""
+        return render(messages, find_clip, self.tokenizer, self.form)
+
+    def fit(
+        self, messages: Sequence[Message], find_clip: Callable[[str], Clip], limit: int
+    ) -> Prompt:
+        """`prompt.fit` in this model's form."""
+        return fit(messages, find_clip, self.tokenizer, self.form, limit)
+
+    def __call__(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        find_clip: Callable[[str], Clip],
+    ) -> BatchFeature:
+        """Renders conversations and batches them for `MusiLingoForConditionalGeneration`."""
+        return collate([self.render(messages, find_clip) for messages in conversations])
+
+
+def collate(prompts: Sequence[Prompt]) -> BatchFeature:
+    """Prompts of different lengths as one batch, padded on the right.
+
+    Returns:
+        `input_ids`, `attention_mask`, `labels` (batch, length) and `audio_features`, a list of
+        (rows, size) tensors, one a clip.
+    """
+    length = max(len(prompt.ids) for prompt in prompts)
+
+    def padded(values: list[int], filler: int) -> Tensor:
+        return torch.tensor(values + [filler] * (length - len(values)))
+
+    features = [rows for prompt in prompts for rows in prompt.audio_features]
+    return BatchFeature(
+        {
+            # Padding repeats a word's id, never the placeholder's: its count is checked.
+            "input_ids": torch.stack([padded(p.ids, p.ids[0]) for p in prompts]),
+            "attention_mask": torch.stack([padded([1] * len(p.ids), 0) for p in prompts]),
+            "labels": torch.stack([padded(p.labels, IGNORED) for p in prompts]),
+            "audio_features": features or None,
+        }
+    )

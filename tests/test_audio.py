@@ -1,0 +1,177 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from musilingo_core.audio import AudioLimits, load_audio, read_blocks
+from musilingo_core.errors import (
+    AudioError,
+    AudioTooLong,
+    AudioTooShort,
+    SilentAudio,
+    UnreadableAudio,
+)
+from tests.conftest import tone
+
+Writer = Callable[..., Path]
+
+
+def spoken_hertz(waveform: np.ndarray, rate: int) -> float:  # type: ignore[type-arg]
+    """The strongest frequency."""
+    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))
+    return float(np.argmax(spectrum) * rate / len(waveform))
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg", "a.opus"])
+def test_every_libsndfile_format_gives_the_same_tone(wav: Writer, name: str) -> None:
+    rate = 48_000
+    if name.endswith(".opus"):
+        path = wav(tone(2, rate), rate, "a.ogg", "OPUS").rename(wav().parent / name)
+    else:
+        path = wav(tone(2, rate), rate, name)
+    waveform = load_audio(path, 16_000)
+    assert waveform.dtype == np.float32
+    assert len(waveform) / 16_000 == pytest.approx(2, abs=0.06)
+    assert spoken_hertz(waveform[4000:28_000], 16_000) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"), [("a.m4a", "aac", 44_100), ("a.webm", "libopus", 48_000)]
+)
+def test_ffmpeg_formats_give_the_same_tone(
+    tmp_path: Path, name: str, codec: str, rate: int
+) -> None:
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        samples = np.stack([tone(2, rate)] * 2)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+        frame.sample_rate = rate
+        fifo = av.AudioFifo()
+        fifo.write(frame)
+        while chunk := fifo.read(960):
+            container.mux(stream.encode(chunk))
+        container.mux(stream.encode(None))
+    waveform = load_audio(path, 16_000)
+    assert len(waveform) / 16_000 == pytest.approx(2, abs=0.1)
+    assert spoken_hertz(waveform[4000:28_000], 16_000) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_integers_and_floats_come_out_at_the_same_level(wav: Writer, subtype: str) -> None:
+    waveform = load_audio(wav(subtype=subtype), 16_000)
+    assert np.abs(waveform).max() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_channels_are_averaged(wav: Writer, channels: int) -> None:
+    samples = np.stack([tone(1)] + [np.zeros(16_000, np.float32)] * (channels - 1), axis=1)
+    waveform = load_audio(wav(samples), 16_000)
+    assert waveform.shape == (16_000,)
+    assert np.abs(waveform).max() == pytest.approx(0.5 / channels, abs=0.01)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 96_000, 192_000])
+def test_any_rate_keeps_length_and_pitch(wav: Writer, rate: int) -> None:
+    waveform = load_audio(wav(tone(1.5, rate), rate), 16_000)
+    assert len(waveform) == pytest.approx(24_000, abs=2)
+    assert spoken_hertz(waveform[2000:22_000], 16_000) == pytest.approx(440, abs=2)
+
+
+def test_streaming_gives_the_samples_of_one_pass(wav: Writer) -> None:
+    import soxr
+
+    samples = np.random.default_rng(0).standard_normal(44_100 * 25).astype(np.float32) / 10
+    blocks = list(read_blocks(wav(samples, 44_100, subtype="FLOAT"), 16_000))
+    whole = soxr.resample(samples, 44_100, 16_000)
+    assert len(blocks) > 2
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-4)
+
+
+def test_progress_rises_to_one(wav: Writer) -> None:
+    seen: list[float] = []
+    list(read_blocks(wav(tone(25)), 16_000, on_progress=seen.append))
+    assert seen == sorted(seen) and seen[-1] == 1.0 and len(seen) == 3
+
+
+def test_silence_is_refused_and_a_whisper_is_not(wav: Writer) -> None:
+    with pytest.raises(SilentAudio, match="silent"):
+        load_audio(wav(tone(1, gain=1e-5), subtype="FLOAT"), 16_000)
+    assert len(load_audio(wav(tone(1, gain=2e-4), subtype="FLOAT"), 16_000)) == 16_000
+
+
+def test_a_tenth_of_a_second_is_too_short(wav: Writer) -> None:
+    with pytest.raises(AudioTooShort, match=r"0\.10 s"):
+        load_audio(wav(tone(0.1)), 16_000)
+
+
+def test_a_long_file_is_refused_before_it_is_decoded(wav: Writer) -> None:
+    path, seen = wav(tone(30)), list[float]()
+    with pytest.raises(AudioTooLong, match=r"limit is 0\.2 minutes"):
+        list(read_blocks(path, 16_000, AudioLimits(max_duration_s=12), seen.append))
+    assert not seen
+
+
+@pytest.mark.parametrize("content", [b"", b"These are words, not music.\n" * 200, b"\0" * 5000])
+@pytest.mark.parametrize("name", ["a.mp3", "a.wav", "a.m4a", "a.raw", "a"])
+def test_what_is_no_music_is_named_with_reasons(tmp_path: Path, content: bytes, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(AudioError) as caught:
+        load_audio(path, 16_000)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableAudio, match="no such file"):
+        load_audio(tmp_path / "gone.wav", 16_000)
+
+
+def test_a_flac_that_breaks_off_says_where(wav: Writer) -> None:
+    path = wav(np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * 30), name="a.flac")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UnreadableAudio, match="damaged"):
+        load_audio(path, 16_000)
+
+
+def test_samples_that_are_not_numbers_are_refused(wav: Writer) -> None:
+    samples = tone(1)
+    samples[100] = np.nan
+    with pytest.raises(UnreadableAudio, match="not numbers"):
+        load_audio(wav(samples, subtype="FLOAT"), 16_000)
+
+
+def test_a_playlist_cannot_name_other_files(wav: Writer, tmp_path: Path) -> None:
+    secret = wav(name="secret.wav")
+    playlist = tmp_path / "list.m4a"
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{secret}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(UnreadableAudio):
+        load_audio(playlist, 16_000)
+    playlist.write_text(f"ffconcat version 1.0\nfile {secret.name}\n")
+    with pytest.raises(UnreadableAudio):
+        load_audio(playlist, 16_000)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_damaged_files_give_samples_or_an_audio_error(tmp_path: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(["a.wav", "a.flac", "a.ogg", "a.mp3"]))
+    path = tmp_path / name
+    soundfile.write(path, tone(0.8), 16_000)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(0, 20))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        waveform = load_audio(path, 16_000)
+    except AudioError:
+        return
+    assert waveform.dtype == np.float32 and np.isfinite(waveform).all()

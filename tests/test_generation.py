@@ -1,0 +1,126 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from musilingo_core.errors import ConfigError
+from musilingo_core.generation import Sampling, TextStream, decode
+from musilingo_core.modeling import MusiLingoForConditionalGeneration
+
+
+@pytest.fixture
+def embeds(tiny_model: MusiLingoForConditionalGeneration) -> torch.Tensor:
+    return tiny_model.get_input_embeddings()(torch.arange(5, 25).unsqueeze(0)).detach()
+
+
+def counted(model: Any) -> list[int]:
+    """Patches a model to note the length of each pass."""
+    passes: list[int] = []
+    forward = model.forward
+
+    def noted(**kwargs: Any) -> Any:
+        given = kwargs.get("inputs_embeds", kwargs.get("input_ids"))
+        passes.append(given.shape[1])
+        return forward(**kwargs)
+
+    model.forward = noted
+    return passes
+
+
+def test_greedy_equals_transformers_generate(
+    tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
+) -> None:
+    model = tiny_model.language_model
+    greedy = Sampling(temperature=0, repetition_penalty=1, max_new_tokens=30)
+    ours = list(decode(model, embeds, greedy))
+    theirs = model.generate(
+        inputs_embeds=embeds, do_sample=False, max_new_tokens=30, eos_token_id=None
+    )
+    assert ours == theirs[0].tolist()
+
+
+def test_the_prompt_is_computed_once_and_each_token_when_it_is_pulled(
+    tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
+) -> None:
+    passes = counted(tiny_model.language_model)
+    tokens = decode(tiny_model.language_model, embeds, Sampling(seed=1))
+    assert passes == []
+    for _ in range(5):
+        next(tokens)
+    assert passes == [20, 1, 1, 1, 1]
+    tokens.close()  # type: ignore[attr-defined]
+    assert passes == [20, 1, 1, 1, 1]
+
+
+def test_same_seed_same_tokens_and_others_differ(
+    tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
+) -> None:
+    def run(seed: int | None) -> list[int]:
+        sampling = Sampling(temperature=2, top_p=1, top_k=0, max_new_tokens=20, seed=seed)
+        return list(decode(tiny_model.language_model, embeds, sampling))
+
+    assert run(1) == run(1) != run(2)
+    assert run(None) != run(None)
+
+
+def test_a_stop_token_ends_the_reply_and_is_not_given(
+    tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
+) -> None:
+    greedy = Sampling(temperature=0, repetition_penalty=1, max_new_tokens=30)
+    tokens = list(decode(tiny_model.language_model, embeds, greedy))
+    stopped = list(decode(tiny_model.language_model, embeds, greedy, stop_ids=[tokens[4]]))
+    assert stopped == tokens[: tokens.index(tokens[4])]
+
+
+def test_a_repetition_penalty_changes_what_is_said_again(
+    tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
+) -> None:
+    def distinct(penalty: float) -> int:
+        sampling = Sampling(temperature=0, repetition_penalty=penalty, max_new_tokens=40)
+        return len(set(decode(tiny_model.language_model, embeds, sampling)))
+
+    assert distinct(2.0) > distinct(1.0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"temperature": -1}, {"top_p": 2}, {"max_new_tokens": 0}, {"seed": -1}, {"top_k": -5}],
+)
+def test_senseless_settings_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        Sampling(**values)
+
+
+def pieces(tokenizer: Any, text: str, stops: tuple[str, ...] = ()) -> Iterator[str]:
+    stream = TextStream(tokenizer, stops)
+    for token in tokenizer(text, add_special_tokens=False).input_ids:
+        yield stream.push(token)
+    yield stream.finish()
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40))
+def test_pieces_add_up_to_the_text_without_its_outer_white_space(tokenizer: Any, text: str) -> None:
+    text = text.replace("\ufffd", "?")
+    assert "".join(pieces(tokenizer, text)) == text.strip()
+
+
+def test_characters_are_whole(tokenizer: Any) -> None:
+    given_out = [piece for piece in pieces(tokenizer, "né 🎵!") if piece]
+    assert given_out == ["n", "é", " 🎵", "!"]
+
+
+@settings(deadline=None)
+@given(st.text("ab#\n H", max_size=30))
+def test_stop_strings_are_never_shown(tokenizer: Any, text: str) -> None:
+    shown = "".join(pieces(tokenizer, text, ("###", "\nH")))
+    ends = [at for stop in ("###", "\nH") if (at := text.lstrip().find(stop)) >= 0]
+    assert shown == text.lstrip()[: min(ends, default=None)].rstrip()
+
+
+def test_half_a_stop_string_is_shown_once_it_cannot_become_one(tokenizer: Any) -> None:
+    given_out = list(pieces(tokenizer, "a##b", ("###",)))
+    assert given_out == ["a", "", "", "##b", ""]
