@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; gives the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        _be_quiet()
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except MusiLingoError as error:
@@ -82,6 +83,13 @@ def _training_options() -> list[tuple[str, type]]:
     from musilingo_core.training import TrainingConfig
 
     return [(f.name, type(f.default)) for f in fields(TrainingConfig)]
+
+
+def _be_quiet() -> None:
+    """stderr is for what the user must know: no bars of files that load in a second."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _ask(options: argparse.Namespace) -> int:
@@ -185,7 +193,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 class _Status:
-    """Progress on stderr: a line when something else begins, a bar where its size is known."""
+    """Progress on stderr: a bar where its size is known, else a line for whoever watches."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -197,9 +205,9 @@ class _Status:
         if text != self._text:
             self.close()
             self._text = text
-            if fraction is None:
+            if fraction is None and sys.stderr.isatty():
                 print(text, file=sys.stderr, flush=True)
-            else:
+            if fraction is not None:
                 form = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}"
                 self._bar = tqdm(total=1.0, desc=text, bar_format=form, mininterval=1.0)
         if self._bar is not None and fraction is not None:

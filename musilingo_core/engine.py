@@ -127,9 +127,11 @@ class ChatEngine:
         if key in self.cache:
             return self.cache.get(key)
         with self._encoding:  # one song at a time: memory stays flat, a second asker finds it kept
-            return self.cache.get_or(
-                key, lambda: hear(self.model.audio_tower, path, self.limits, on_progress)
-            )
+            return self.cache.get_or(key, lambda: self._hear(path, on_progress))
+
+    def _hear(self, path: str | Path, on_progress: Callable[[float], None] | None) -> Clip:
+        tower = self.model.audio_tower
+        return hear(tower, path, self.limits, on_progress, self.fingerprint)
 
     def clip_id(self, path: str | Path) -> str:
         """The id of a sound file's clip.
@@ -201,6 +203,7 @@ def hear(
     path: str | Path,
     limits: AudioLimits = AudioLimits(),
     on_progress: Callable[[float], None] | None = None,
+    name: str = "",
 ) -> Clip:
     """Decodes and encodes a sound file, nothing kept.
 
@@ -209,11 +212,12 @@ def hear(
         path: The file.
         limits: What is accepted.
         on_progress: Called with the fraction heard, 0 to 1.
+        name: The encoder's fingerprint, where it is known already.
 
     Raises:
         AudioError: The file cannot be used; says why.
     """
-    name = fingerprint(encoder)
+    name = name or fingerprint(encoder)
     blocks = _Counted(read_blocks(path, encoder.sample_rate, limits, on_progress))
     features, times = encode(encoder, blocks)
     duration_s = blocks.samples / encoder.sample_rate
@@ -256,6 +260,7 @@ def load_engine(
         CheckpointError: Weights do not fit.
         ConfigError: There is no such preset or device.
     """
+    place = find_device(device)  # before minutes of loading
     if model is not None:
         loaded, processor = load_folder(model)
         name, licences = Path(model).name, tuple[tuple[str, str], ...]()
@@ -263,6 +268,6 @@ def load_engine(
         chosen = find_preset(preset)
         loaded, processor = load_preset(chosen, on_status, projection)
         name, licences = chosen.name, chosen.licences
-    loaded.to(find_device(device))
+    loaded.to(place)
     cache = FeatureCache(cache_folder() / "features")
     return ChatEngine(loaded, processor, name, cache, limits, licences)

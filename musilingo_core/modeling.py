@@ -68,7 +68,7 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if input_values is not None:
             clips = [encode(self.audio_tower, [w.cpu().numpy()])[0] for w in input_values]
         else:
-            clips = list(audio_features or ())
+            clips = list(audio_features) if audio_features is not None else []
         rows = torch.cat([pool(clip, self.config.segments) for clip in clips])
         if not torch.isfinite(rows).all():
             raise PromptError("The features of this song are damaged; please upload it again.")

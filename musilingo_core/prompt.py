@@ -7,8 +7,8 @@ A conversation is a list of messages, plain JSON:
 
 A clip part may carry `start_s` and `end_s`: then it is an excerpt. Where the text after a clip
 names a moment (“at 1:10”), the renderer places that moment's music before the question by itself.
-The words around the turns come from the tokenizer's own chat template; what people type is never read
-as template or as special token.
+The words around the turns come from the tokenizer's own chat template; what people type is never
+read as template or as special token.
 """
 
 import re

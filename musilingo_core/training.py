@@ -130,7 +130,7 @@ def clips_for(model: MusiLingoForConditionalGeneration) -> Callable[[str], Clip]
     def find(place: str) -> Clip:
         if FeatureFiles.is_features(place):
             return files.get(place)
-        return cache.get_or(clip_id(place, name), lambda: hear(model.audio_tower, place))
+        return cache.get_or(clip_id(place, name), lambda: hear(model.audio_tower, place, name=name))
 
     return find
 
@@ -143,7 +143,7 @@ def initialise(model: MusiLingoForConditionalGeneration, seed: int) -> None:
         seed: Of the draw.
     """
     words: Any = model.get_input_embeddings()
-    scale = float(words.weight.float().std())
+    scale = float(words.weight.detach().float().std())
     linear = model.multi_modal_projector
     dice = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -184,7 +184,7 @@ def train_step(
     (loss / tokens).backward()
     torch.nn.utils.clip_grad_norm_(model.multi_modal_projector.parameters(), clip_norm)
     optimizer.step()
-    return float(loss) / tokens
+    return float(loss.detach()) / tokens
 
 
 @torch.no_grad()

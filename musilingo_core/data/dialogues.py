@@ -141,7 +141,7 @@ _TEMPO = [
     "How would you describe the speed?", "Is this a fast song?", "Is this a slow song?",
 ]  # fmt: skip
 _SINGER = [
-    "Is there a singer?", "Does anyone sing?", "Are there vocals?", "Is there singing in this song?",
+    "Is there a singer?", "Does anyone sing?", "Are there vocals?", "Is there singing in it?",
     "Do you hear a voice?", "Is it instrumental?", "Is anybody singing?",
 ]  # fmt: skip
 _SEX = [

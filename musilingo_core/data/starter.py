@@ -99,7 +99,7 @@ class Mixer:
         picked = second[[self.rng.randrange(len(second)) for _ in range(len(first))]]
         rows = (1 - share) * first + share * picked
         rows = rows / (share**2 + (1 - share) ** 2) ** 0.5  # mixing must not shrink the spread
-        aims = self.rng.sample(self._aims(), self.rng.choice([1, 1, 2]))
+        aims = self.rng.sample(self._aims(), self.rng.choice([1, 2, 2, 3]))
         if self.rng.random() < 0.5:  # voices are what the songs lack most
             aims.append((self.rng.choice([MALE, MALE, FEMALE]), ()))
         for tags, rivals in aims:
@@ -277,7 +277,9 @@ def gather(
             for number, row in enumerate(lines):
                 on_status(f"Hearing {what}", number / len(lines))
                 path = manifest.parent / row["path"]
-                clip = cache.get_or(clip_id(path, name), partial(hear, encoder, path, LIMITS))
+                clip = cache.get_or(
+                    clip_id(path, name), partial(hear, encoder, path, LIMITS, None, name)
+                )
                 yield row, clip.features
 
     return Material(

@@ -1,0 +1,46 @@
+"""Starts the page: ``python app.py``, on a laptop as on a Hugging Face Space.
+
+The page is there at once; the model is loaded behind it and the page says how far it is.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+from demo import content
+from demo.handlers import Handlers
+from demo.loading import EngineLoader, OnStatus
+from demo.page import launch_options, make_page
+from demo.settings import Settings
+
+if TYPE_CHECKING:
+    from musilingo_core.engine import ChatEngine
+
+
+def main() -> None:
+    """Loads in the background, serves until stopped."""
+    settings = Settings.from_environment()
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.uploads))
+
+    def load(on_status: OnStatus) -> "ChatEngine":
+        from musilingo_core.audio import AudioLimits
+        from musilingo_core.engine import load_engine
+
+        return load_engine(
+            settings.preset,
+            model=settings.model,
+            device=settings.device,
+            on_status=on_status,
+            limits=AudioLimits(max_duration_s=60.0 * settings.max_minutes),
+        )
+
+    loader = EngineLoader(load)
+    loader.start()
+    page = make_page(Handlers(loader), settings)
+    # Quiet: Gradio's own lines advertise a public link, which this page never has.
+    options = launch_options(settings) | {"prevent_thread_lock": True, "quiet": True}
+    print(f"{content.TITLE} is at {page.launch(**options)[1]}", flush=True)
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    main()

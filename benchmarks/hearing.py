@@ -1,0 +1,380 @@
+"""How well does a model hear? Asks it about songs it has not met and compares with what is known.
+
+    python benchmarks/hearing.py --music test.jsonl --rendered scores-test/manifest.jsonl \
+        --not-music not-music-test/manifest.jsonl --probe-data training-data \
+        --probe-rendered scores-train/manifest.jsonl --output results
+
+Each figure names its truth. *Teacher*: agreement with the encoder's own tag heads, on real songs;
+never “right”. *Certain*: rendered scores, whose instruments and tempo are known. *Documented*: what
+title, credits or file tags of a recording say. Beside each figure stand the most frequent answer, a
+deaf model (the same question without music) and a logistic probe on the same features, which is
+about what the encoder allows. Accuracy is balanced over classes; the interval is a bootstrap over
+tracks. Songs are asked about at several lengths, cut from their middle.
+"""
+
+import argparse
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from musilingo_core import ChatEngine, Sampling, load_engine, user
+from musilingo_core.data.dialogues import NAMES
+from musilingo_core.data.facts import GENRES, Facts, Teacher
+from musilingo_core.data.manifest import FeatureFiles, read_manifest
+from musilingo_core.data.starter import rendered_facts
+from musilingo_core.features import Clip, FeatureCache
+
+GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=60)
+FEWEST = 3  # tracks that a class needs to be counted
+DRAWS = 1000  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Something to ask about.
+
+    Attributes:
+        name: For tables.
+        question: As the visitor would ask.
+        truth: Class of a clip by its facts; empty when the facts are silent.
+        read: Class that an answer names; empty when it names none.
+    """
+
+    name: str
+    question: str
+    truth: Callable[[Facts], str]
+    read: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A clip to ask about, with what is known of it."""
+
+    track: str
+    clip: Clip
+    facts: Facts
+
+
+def first_of(words: dict[str, str]) -> Callable[[str], str]:
+    """Reads the class whose word comes first in an answer."""
+    pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, words), key=len)[::-1])})\b", re.I)
+    lower = {word.lower(): name for word, name in words.items()}
+
+    def read(answer: str) -> str:
+        found = pattern.search(answer)
+        return lower[found.group().lower()] if found else ""
+
+    return read
+
+
+def read_singer(answer: str) -> str:
+    """`yes`, `no` or nothing."""
+    if re.search(r"\b(no|nobody|instrumental|no one)\b", answer, re.I):
+        return "no"
+    return "yes" if re.search(r"\b(yes|sings|singing|singer|vocals?|voice)\b", answer, re.I) else ""
+
+
+INSTRUMENT = Attribute(
+    "lead instrument",
+    "What is the lead instrument?",
+    lambda facts: facts.instruments[0] if facts.instruments else "",
+    first_of({word: name for name, word in NAMES.items()}),
+)
+TEMPO = Attribute(
+    "slow/fast",
+    "Is it slow or fast?",
+    lambda facts: facts.tempo if facts.tempo in {"slow", "fast"} else "",
+    first_of({"slow": "slow", "fast": "fast"}),
+)
+SINGER = Attribute(
+    "singer yes/no",
+    "Is there a singer?",
+    lambda facts: {"": "", "none": "no"}.get(facts.voice, "yes"),
+    read_singer,
+)
+ATTRIBUTES = [
+    INSTRUMENT,
+    Attribute(
+        "genre",
+        "What genre is this?",
+        lambda facts: facts.genre,
+        first_of({genre: genre for genre in GENRES}),
+    ),
+    TEMPO,
+    SINGER,
+    Attribute(
+        "singer's sex",
+        "Is the singer male or female?",
+        lambda facts: facts.voice if facts.voice in {"male", "female"} else "",
+        first_of({"woman": "female", "female": "female", "man": "male", "male": "male"}),
+    ),
+]
+KIND = Attribute(
+    "music or not",
+    "What do you hear?",
+    lambda facts: facts.kind,
+    first_of({"noise": "noise", "speaking": "speech", "silent": "silence"}),
+)
+
+
+def balanced(truth: Sequence[str], said: Sequence[str], classes: Sequence[str]) -> float:
+    """Mean over classes of the share said right."""
+    shares = []
+    for name in classes:
+        hits = [s == name for t, s in zip(truth, said, strict=True) if t == name]
+        if hits:
+            shares.append(sum(hits) / len(hits))
+    return float(np.mean(shares)) if shares else float("nan")
+
+
+def interval(
+    tracks: Sequence[str], truth: Sequence[str], said: Sequence[str], classes: Sequence[str]
+) -> tuple[float, float]:
+    """95 % bootstrap interval of `balanced`, drawing whole tracks."""
+    dice = np.random.default_rng(0)
+    groups: dict[str, list[int]] = {}
+    for number, track in enumerate(tracks):
+        groups.setdefault(track, []).append(number)
+    names = list(groups)
+    values = []
+    for _ in range(DRAWS):
+        drawn = [i for n in dice.integers(len(names), size=len(names)) for i in groups[names[n]]]
+        values.append(balanced([truth[i] for i in drawn], [said[i] for i in drawn], classes))
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def cut(clip: Clip, seconds: float | None) -> Clip:
+    """The middle of a song; None leaves it whole. Shorter songs stay as they are."""
+    if seconds is None or clip.duration_s <= seconds:
+        return clip
+    start = (clip.duration_s - seconds) / 2
+    part = clip.part(start + 0.1, start + seconds - 0.1)
+    times = part.times - part.times[0, 0]
+    key = sha256(f"{clip.clip_id} {seconds}".encode()).hexdigest()[:16]
+    return replace(part, clip_id=key, times=times, duration_s=float(times.max()))
+
+
+class Asker:
+    """Asks an engine about cases and remembers what it said."""
+
+    def __init__(self, engine: ChatEngine) -> None:
+        clips = FeatureCache(memory_bytes=2_000_000_000)
+        self.engine = ChatEngine(engine.model, engine.processor, engine.name, clips)
+        self.teacher = Teacher(engine.model.audio_tower)
+        self.said: list[dict[str, Any]] = []
+
+    def ask(self, case: Case, question: str) -> str:
+        """The answer to one question about a clip."""
+        self.engine.cache.put(case.clip)
+        answer = self.engine.reply([user(question, case.clip.clip_id)], GREEDY).text()
+        row = {"track": case.track, "duration_s": round(case.clip.duration_s, 1)}
+        self.said.append(row | {"question": question, "answer": answer})
+        return answer
+
+    def deaf(self, question: str) -> str:
+        """The answer to the same question without music."""
+        return self.engine.reply([user(question)], GREEDY).text()
+
+
+def measure(
+    asker: Asker,
+    cases: Sequence[Case],
+    attribute: Attribute,
+    probe: Callable[[Sequence[Case]], list[str]] | None,
+    fewest: int = FEWEST,
+) -> dict[str, Any] | None:
+    """One row of the table; None when too little is known."""
+    known = [case for case in cases if attribute.truth(case.facts)]
+    counts = Counter(attribute.truth(case.facts) for case in known)
+    classes = sorted(name for name, count in counts.items() if count >= fewest)
+    known = [case for case in known if attribute.truth(case.facts) in classes]
+    if len(classes) < 2:
+        return None
+    truth = [attribute.truth(case.facts) for case in known]
+    said = [attribute.read(asker.ask(case, attribute.question)) for case in known]
+    deaf = attribute.read(asker.deaf(attribute.question))
+    tracks = [case.track for case in known]
+    return {
+        "attribute": attribute.name,
+        "tracks": len(set(tracks)),
+        "classes": {name: counts[name] for name in classes},
+        "balanced_accuracy": balanced(truth, said, classes),
+        "interval": interval(tracks, truth, said, classes),
+        "most_frequent": 1 / len(classes),
+        "deaf": balanced(truth, [deaf] * len(truth), classes),
+        "probe": balanced(truth, probe(known), classes) if probe else None,
+        "confusion": Counter(f"{t} → {s or '?'}" for t, s in zip(truth, said, strict=True)),
+    }
+
+
+def train_probe(
+    rows: Sequence[tuple[torch.Tensor, str]],
+) -> Callable[[Sequence[Case]], list[str]] | None:
+    """A logistic regression from a clip's mean feature row to a class."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    labels = [label for _, label in rows]
+    if len(set(labels)) < 2:
+        return None
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    model.fit(torch.stack([row for row, _ in rows]).numpy(), labels)
+
+    def predict(cases: Sequence[Case]) -> list[str]:
+        means = torch.stack([case.clip.features.mean(0) for case in cases])
+        return [str(label) for label in model.predict(means.numpy())]
+
+    return predict
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a JSON Lines file, `path` made absolute."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        yield row | {"path": str(path.parent / row["path"])}
+
+
+def chosen(rows: Sequence[dict[str, Any]], per_album: int) -> list[dict[str, Any]]:
+    """At most so many tracks of an album; tracks documented as sung always."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        seen[row["album"]] += 1
+        if seen[row["album"]] <= per_album or row.get("documented", {}).get("vocal"):
+            kept.append(row)
+    return kept
+
+
+def documented(row: dict[str, Any]) -> Facts:
+    """Facts that a recording's own papers state."""
+    known = row.get("documented", {})
+    voice = known.get("vocal")
+    sex = known.get("singer", "some")
+    return Facts(
+        instruments=(known["instrument"],) if known.get("instrument") in NAMES else (),
+        genre=known["genre"] if known.get("genre") in GENRES else "",
+        voice="" if voice is None else sex if voice else "none",
+    )
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--music", type=Path, nargs="*", default=[], metavar="JSONL")
+    parser.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="JSONL")
+    parser.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="JSONL")
+    parser.add_argument("--probe-data", type=Path, metavar="DIR", help="of build-data")
+    parser.add_argument("--probe-rendered", type=Path, nargs="*", default=[], metavar="JSONL")
+    parser.add_argument("--projection", type=Path, help="instead of the preset's")
+    parser.add_argument("--per-album", type=int, default=3)
+    parser.add_argument("--lengths", nargs="+", default=["12", "60", "whole"])
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    options = parser.parse_args()
+    engine = load_engine("starter", projection=options.projection)
+    asker = Asker(engine)
+    rows = list(tables(asker, engine, options))
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "hearing.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (options.output / "hearing.md").write_text(markdown(rows))
+    said = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asker.said)
+    (options.output / "answers.jsonl").write_text(said)
+    print(markdown(rows))
+
+
+def tables(
+    asker: Asker, engine: ChatEngine, options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """All rows: teacher, documented and certain truth at each length, then what is no music."""
+    music = chosen([row for path in options.music for row in read_lines(path)], options.per_album)
+    songs = [(row, engine.encode(row["path"])) for row in music if row["duration_s"] <= 1200]
+    scores = [(row, engine.encode(row["path"])) for p in options.rendered for row in read_lines(p)]
+    taught = [
+        Case(row["path"], engine.encode(row["path"]), rendered_facts(row))
+        for path in options.probe_rendered
+        for row in read_lines(path)
+    ]
+    probes = Probes(options.probe_data, taught, asker.teacher)
+    for length in options.lengths:
+        seconds = None if length == "whole" else float(length)
+        real = [(row, cut(clip, seconds)) for row, clip in songs]
+        tagged = [Case(r["path"], c, asker.teacher.facts(c.features)) for r, c in real]
+        known = [Case(row["path"], clip, documented(row)) for row, clip in real]
+        long_enough = [
+            (r, c) for r, c in scores if seconds or c.duration_s > 100 or length != "whole"
+        ]
+        certain = [Case(r["path"], cut(c, seconds), rendered_facts(r)) for r, c in long_enough]
+        for truth, cases, attributes in (
+            ("teacher", tagged, ATTRIBUTES),
+            ("documented", known, [ATTRIBUTES[0], ATTRIBUTES[1], SINGER]),
+            ("certain", certain, [INSTRUMENT, TEMPO]),
+        ):
+            for attribute in attributes:
+                fewest = 2 if truth == "certain" else FEWEST
+                row = measure(asker, cases, attribute, probes.of(truth, attribute), fewest)
+                if row:
+                    yield {"truth": truth, "length": length} | row
+    other = [r for path in options.not_music for r in read_lines(path)]
+    cases = [Case(r["path"], engine.encode(r["path"]), Facts(kind=r["kind"])) for r in other]
+    if row := measure(asker, cases, KIND, None):
+        yield {"truth": "certain", "length": "whole"} | row
+
+
+class Probes:
+    """Logistic probes: the teacher's words learnt from the training data, certain ones from scores.
+
+    Args:
+        folder: What `musilingo build-data starter` wrote; None for no probes of the teacher's words.
+        scores: Rendered scores of the training split.
+        teacher: Labels the training data.
+    """
+
+    def __init__(self, folder: Path | None, scores: Sequence[Case], teacher: Teacher) -> None:
+        self.known = {"certain": [(case.clip.features.mean(0), case.facts) for case in scores]}
+        self.known["teacher"] = []
+        self._made: dict[tuple[str, str], Any] = {}
+        files = FeatureFiles()
+        for example in read_manifest(folder / "manifest.jsonl", "train") if folder else ():
+            if example.source in {"real", "made"}:
+                features = files.get(example.clip).features
+                self.known["teacher"].append((features.mean(0), teacher.facts(features)))
+
+    def of(self, truth: str, attribute: Attribute) -> Any:
+        """The probe for an attribute; documented words are the teacher's."""
+        key = (truth, attribute.name)
+        if key not in self._made:
+            known = self.known["certain" if truth == "certain" else "teacher"]
+            rows = [(mean, attribute.truth(f)) for mean, f in known if attribute.truth(f)]
+            self._made[key] = train_probe(rows) if rows else None
+        return self._made[key]
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a table, per cent."""
+    lines = [
+        "| truth | length | asked | tracks | classes | model | 95 % | commonest | deaf | probe |",
+        "|---|---|---|--:|--:|--:|---|--:|--:|--:|",
+    ]
+    for row in rows:
+        low, high = row["interval"]
+        probe = "" if row["probe"] is None else f"{100 * row['probe']:.0f}"
+        lines.append(
+            f"| {row['truth']} | {row['length']} | {row['attribute']} | {row['tracks']} "
+            f"| {len(row['classes'])} | **{100 * row['balanced_accuracy']:.0f}** "
+            f"| {100 * low:.0f}–{100 * high:.0f} | {100 * row['most_frequent']:.0f} "
+            f"| {100 * row['deaf']:.0f} | {probe} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""One song being heard in a thread of its own, so that the page can show how far it is.
+
+Iterate over it for fractions, then ask for the `clip`. Closing it (new song, closed tab) stops the
+encoder at its next report.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from musilingo_core.engine import ChatEngine
+    from musilingo_core.features import Clip
+
+REPORT_EVERY_S = 0.2  # often enough to look alive, rarely enough to cost nothing
+
+
+class Abandoned(Exception):
+    """Raised inside the encoder's progress report to stop it; nobody wants the song any more."""
+
+
+class Listening:
+    """Runs ``engine.encode(path)`` while someone iterates over how much is done.
+
+    Args:
+        engine: What listens.
+        path: The sound file.
+    """
+
+    def __init__(self, engine: "ChatEngine", path: Path) -> None:
+        self._fraction = 0.0
+        self._abandoned = False
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="listening")
+        self._future = executor.submit(engine.encode, path, on_progress=self._note)
+        executor.shutdown(wait=False)
+
+    def __enter__(self) -> "Listening":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[float]:
+        """Yields the fraction heard, 0 to 1, several times a second until the end."""
+        while wait([self._future], timeout=REPORT_EVERY_S).not_done:
+            yield self._fraction
+
+    def clip(self) -> "Clip":
+        """The song as heard; waits for the end.
+
+        Raises:
+            MusiLingoError: The file cannot be used.
+        """
+        return self._future.result()
+
+    def close(self) -> None:
+        """Lets the encoder stop at its next report. Harmless when it is done."""
+        self._abandoned = True
+
+    def _note(self, fraction: float) -> None:
+        if self._abandoned:
+            raise Abandoned
+        self._fraction = fraction

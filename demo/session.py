@@ -1,0 +1,203 @@
+"""What one tab holds, and the keepsake that lets a refreshed tab find it again.
+
+`Session` lives on the server and is changed in place by `demo.handlers`: ids and words only, never
+tensors. `Keeper` packs it into text that the tab keeps for itself and unpacks what a tab hands
+back, which is outside input: words are checked for shape and size, and a song is accepted only with
+the seal this server gave it, so that nobody can name another visitor's song.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from demo.listening import Listening
+
+Message = dict[str, Any]  # {"role": "user" | "assistant", "content": [{"type": "text", "text": …}]}
+
+MAX_KEPT_CHARACTERS = 400_000  # of a keepsake; about 200 long turns
+MAX_KEPT_MESSAGES = 400
+MAX_QUESTION_CHARACTERS = (
+    2_000  # several times a long question; the model's context is the real limit
+)
+
+
+@dataclass(frozen=True)
+class Song:
+    """A song that has been heard.
+
+    Attributes:
+        clip_id: The engine's id of it.
+        path: The uploaded file, for the player; it may be deleted while the clip is still known.
+        duration_s: Length of the file in seconds.
+        heard_s: Seconds the encoder heard.
+    """
+
+    clip_id: str
+    path: str
+    duration_s: float
+    heard_s: float
+
+
+@dataclass
+class Session:
+    """One tab: its song, its conversation, and what is going on.
+
+    Attributes:
+        song: The song being talked about; None before one has been heard.
+        messages: Text turns, oldest first, user and assistant in turns.
+        upload: A song that waits for the engine to be loaded.
+        listening: The song being heard right now.
+        turn: Counts events that begin or end an answer; an answer whose number is no longer this
+            one stops by itself.
+    """
+
+    song: Song | None = None
+    messages: list[Message] = field(default_factory=list)
+    upload: Path | None = None
+    listening: Listening | None = None
+    turn: int = 0
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing has happened in this tab yet, or the server has forgotten it."""
+        return self == Session()
+
+    @property
+    def has_song(self) -> bool:
+        """Whether there is a song, heard, being heard or waiting to be."""
+        return bool(self.song or self.listening or self.upload)
+
+    def begin_turn(self) -> int:
+        """Ends whatever answer is being written and gives the number of the new turn."""
+        self.turn += 1
+        return self.turn
+
+    def change_song(self, upload: Path | None) -> None:
+        """Forgets song and conversation; `upload` waits to be heard (None: no song)."""
+        self.begin_turn()
+        if self.listening:
+            self.listening.close()
+        self.listening, self.song, self.upload, self.messages = None, None, upload, []
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the last message is a question."""
+        return bool(self.messages) and self.messages[-1]["role"] == "user"
+
+    @property
+    def last_question(self) -> str:
+        """The newest question; "" when there is none."""
+        questions = [text_of(each) for each in self.messages if each["role"] == "user"]
+        return questions[-1] if questions else ""
+
+    def adopt(self, other: "Session") -> None:
+        """Takes over song and conversation of `other`."""
+        self.song, self.messages = other.song, other.messages
+
+    def ask(self, question: str) -> None:
+        """Adds a question; one that never got an answer makes room for it."""
+        if self.is_unanswered:
+            self.messages.pop()
+        self.messages.append(text_message("user", question))
+
+    def extend_answer(self, piece: str) -> None:
+        """Adds `piece` to the answer being written, or begins it."""
+        if self.is_unanswered:
+            self.messages.append(text_message("assistant", piece))
+        else:  # a new message, not a changed one: views that were given out stay as they are
+            self.messages[-1] = text_message("assistant", text_of(self.messages[-1]) + piece)
+
+    def take_back(self) -> str:
+        """Removes the last turn, answered or not, and gives its question; "" when there is none."""
+        while self.messages:
+            message = self.messages.pop()
+            if message["role"] == "user":
+                return text_of(message)
+        return ""
+
+    def prompt(self) -> list[Message]:
+        """The conversation as the engine reads it: the song stands in the first question."""
+        if self.song is None or not self.messages:
+            return self.messages
+        clip = {"type": "clip", "clip_id": self.song.clip_id}
+        first = {**self.messages[0], "content": [clip, *self.messages[0]["content"]]}
+        return [first, *self.messages[1:]]
+
+
+def text_message(role: str, text: str) -> Message:
+    """A message of one text part."""
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+def text_of(message: Message) -> str:
+    """The words of a message."""
+    return str(message["content"][0]["text"])
+
+
+class Keeper:
+    """Packs sessions into keepsakes and unpacks what comes back.
+
+    Args:
+        secret: Key of the seals; a new one at each start, so a song outlives a refresh but not a
+            restart of the server.
+    """
+
+    def __init__(self, secret: bytes | None = None) -> None:
+        self._secret = secret or secrets.token_bytes(32)
+
+    def pack(self, session: Session) -> str:
+        """Song and conversation for the tab to keep: JSON in Base64."""
+        song = asdict(session.song) if session.song else None
+        newest = session.messages[-MAX_KEPT_MESSAGES:]
+        newest = newest[1:] if newest and newest[0]["role"] == "assistant" else newest
+        turns = [[message["role"], text_of(message)] for message in newest]
+        kept = json.dumps({"song": song, "seal": self._seal(song), "turns": turns})
+        # The page carries it where it reads HTML: these letters mean nothing there.
+        return base64.b64encode(kept.encode()).decode()
+
+    def unpack(self, keepsake: object) -> Session:
+        """The session in a keepsake; a blank one for anything `pack` could not have written."""
+        try:
+            kept = _parse(keepsake)
+            return Session(song=self._song(kept), messages=_messages(kept["turns"]))
+        except (ValueError, KeyError, TypeError):
+            return Session()
+
+    def _song(self, kept: dict[str, Any]) -> Song | None:
+        song = kept["song"]
+        if song is None or not hmac.compare_digest(str(kept["seal"]), self._seal(song)):
+            return None
+        return Song(**song)
+
+    def _seal(self, song: object) -> str:
+        words = json.dumps(song, sort_keys=True).encode()
+        return hmac.new(self._secret, words, hashlib.sha256).hexdigest()
+
+
+def _parse(keepsake: object) -> dict[str, Any]:
+    if not isinstance(keepsake, str) or len(keepsake) > MAX_KEPT_CHARACTERS:
+        raise ValueError("no keepsake")
+    try:
+        kept = json.loads(base64.b64decode(keepsake, validate=True))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(kept, dict):
+        raise TypeError("not an object")
+    return kept
+
+
+def _messages(turns: Any) -> list[Message]:
+    """Checked messages: question and answer in turns, text only, within limits."""
+    if not isinstance(turns, list) or len(turns) > MAX_KEPT_MESSAGES:
+        raise ValueError("not a list of turns")
+    messages = []
+    for place, (role, text) in enumerate(turns):
+        if role != ("user", "assistant")[place % 2] or not isinstance(text, str):
+            raise ValueError("not a turn")
+        messages.append(text_message(role, text))
+    return messages

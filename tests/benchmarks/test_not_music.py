@@ -1,0 +1,61 @@
+"""The pure parts of the clips without music: levels, colours, texts and commands."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import not_music
+
+SAMPLES = 2 * not_music.SAMPLE_RATE
+
+
+def band_power(waveform: not_music.Waveform, low_hz: float, high_hz: float) -> float:
+    power = np.abs(np.fft.rfft(waveform)) ** 2
+    frequency = np.fft.rfftfreq(len(waveform), 1 / not_music.SAMPLE_RATE)
+    return float(power[(frequency >= low_hz) & (frequency < high_hz)].sum())
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_noise_is_finite_and_not_silent(split: str) -> None:
+    for sort, noise in not_music.NOISES[split].items():
+        waveform = noise(np.random.default_rng(0), SAMPLES)
+
+        assert waveform.shape == (SAMPLES,), sort
+        assert np.isfinite(waveform).all(), sort
+        assert np.abs(waveform).max() > 0, sort
+
+
+@pytest.mark.parametrize(("exponent", "decibels_an_octave"), [(0, 3), (1, 0), (2, -3), (-1, 6)])
+def test_power_of_an_octave_follows_the_colour(exponent: float, decibels_an_octave: float) -> None:
+    waveform = not_music.coloured(np.random.default_rng(1), SAMPLES, exponent)
+
+    ratio = band_power(waveform, 2000, 4000) / band_power(waveform, 1000, 2000)
+
+    assert 10 * np.log10(ratio) == pytest.approx(decibels_an_octave, abs=0.5)
+
+
+def test_scaled_waveform_has_the_peak_asked_for() -> None:
+    waveform = not_music.scaled(np.array([0.1, -0.5, 0.2]), -60.0)
+
+    assert np.abs(waveform).max() == pytest.approx(0.001)
+
+
+def test_silence_is_never_digital_zero() -> None:
+    assert min(not_music.SILENCE_DBFS) > -80
+
+
+def test_passage_is_long_enough_and_made_of_the_texts() -> None:
+    text = not_music.passage(not_music.TEST_TEXTS, 30.0, random.Random(0))
+
+    assert len(text.split()) >= 30 * not_music.WORDS_PER_SECOND
+    assert set(text.split()) <= set(" ".join(not_music.TEST_TEXTS).split())
+
+
+def test_splits_share_no_synthesiser_and_no_text() -> None:
+    train, _ = not_music.speech_command("train", "x", Path("a.wav"), random.Random(0))
+    test, _ = not_music.speech_command("test", "x", Path("a.wav"), random.Random(0))
+
+    assert (train[0], test[0]) == ("espeak-ng", "flite")
+    assert not set(not_music.TRAIN_TEXTS) & set(not_music.TEST_TEXTS)

@@ -1,0 +1,132 @@
+"""Chromium, and the page served on a fake engine as `app.py` serves it on a real one."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "demo"))  # for fake_engine
+
+from fake_engine import FakeEngine
+
+from demo.handlers import Handlers
+from demo.loading import EngineLoader
+from demo.page import launch_options, make_page
+from demo.settings import Settings
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = Path("/usr/bin/chromium")
+RATE = 8_000  # Hz, enough for a tone
+MAX_FILE_MB = 1
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["playwright.Browser"]:
+    """One Chromium for all tests, with a microphone that beeps."""
+    if not CHROMIUM.exists():
+        words = f"{CHROMIUM} is missing: apt-get install chromium"
+        pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
+    arguments = [
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+    ]
+    with playwright.sync_playwright() as chromium:
+        browser = chromium.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+        browser.new_page().close()
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two songs, files that are none, and one example."""
+    folder = tmp_path_factory.mktemp("sounds")
+    for name, seconds in (("two.wav", 2), ("three.wav", 3), ("example.wav", 4), ("tiny.wav", 0.1)):
+        times = np.arange(int(seconds * RATE)) / RATE
+        soundfile.write(folder / name, 0.4 * np.sin(2 * np.pi * 220 * times), RATE)
+    (folder / "notes.mp3").write_text("These are words, not music.")
+    (folder / "empty.wav").touch()
+    (folder / "big.wav").write_bytes(bytes(MAX_FILE_MB * 1_000_000 + 1))
+    (folder / "examples.json").write_text(
+        '[{"file": "example.wav", "title": "A long tone", "what": "4 s of A"}]'
+    )
+    return folder
+
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def serve(sounds: Path) -> Iterator[Serve]:
+    """Serves a page on a loader and gives its address."""
+    pages = []
+
+    def start(loader: EngineLoader, **changes: object) -> str:
+        settings = Settings(**{"examples": sounds, "max_file_mb": MAX_FILE_MB, **changes})  # type: ignore[arg-type]
+        page = make_page(Handlers(loader), settings)
+        pages.append(page)
+        options = launch_options(settings) | {"prevent_thread_lock": True, "quiet": True}
+        return str(page.launch(**options)[1])
+
+    yield start
+    for page in pages:
+        page.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def shared_engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture(scope="session")
+def address(serve: Serve, shared_engine: FakeEngine) -> str:
+    """Where most tests go: a page whose engine is there."""
+    loader = EngineLoader(lambda on_status: shared_engine)
+    loader.start()
+    return serve(loader, concurrency=4)
+
+
+@pytest.fixture
+def engine(shared_engine: FakeEngine) -> FakeEngine:
+    """The engine behind `address`, as new."""
+    shared_engine.__init__(pause_s=0.02)  # type: ignore[misc]
+    return shared_engine
+
+
+Visit = Callable[..., "playwright.Page"]
+
+
+@pytest.fixture
+def visit(browser: "playwright.Browser", address: str, engine: FakeEngine) -> Iterator[Visit]:
+    """Opens a tab of its own visitor; fails if any tab asks another host or meets an error."""
+    contexts, outside, errors = [], [], []
+
+    def open_tab(url: str = address, **options: object) -> "playwright.Page":
+        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.set_default_timeout(10_000)
+        tab.on(
+            "request",
+            lambda request: (
+                request.url.startswith((url, "data:", f"blob:{url}")) or outside.append(request.url)
+            ),
+        )
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.goto(url)
+        tab.get_by_test_id("textbox").wait_for()
+        tab.locator("#song-line .line").wait_for()
+        return tab
+
+    yield open_tab
+    for context in contexts:
+        context.close()
+    assert outside == []
+    assert errors == []

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from musilingo_core.data.manifest import (
+    Example,
+    FeatureFiles,
+    read_manifest,
+    write_features,
+    write_manifest,
+)
+from musilingo_core.errors import ManifestError
+from musilingo_core.features import save_clip
+from tests.conftest import make_clip
+
+
+def test_examples_come_back_as_they_were(tmp_path: Path) -> None:
+    examples = [
+        Example(f"{tmp_path}/a.wav", (("What?", "A “song”."),), "train", "me"),
+        Example(f"{tmp_path}/f.safetensors#k", (("Who?", "She."), ("Why?", "So.")), "test"),
+    ]
+    write_manifest(examples, tmp_path / "m.jsonl")
+    assert read_manifest(tmp_path / "m.jsonl") == examples
+    assert read_manifest(tmp_path / "m.jsonl", "test") == examples[1:]
+    assert '"clip": "a.wav", "instruction": "What?"' in (tmp_path / "m.jsonl").read_text()
+
+
+def test_a_conversation_is_messages_with_the_clip_first() -> None:
+    messages = Example("song", (("Who?", "She."), ("Why?", "So."))).messages()
+    assert [m["role"] for m in messages] == ["user", "assistant"] * 2
+    assert [p["type"] for p in messages[0]["content"]] == ["clip", "text"]
+    assert [p["type"] for p in messages[2]["content"]] == ["text"]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"clip": "a"}', '{"clip": "a", "turns": [1]}', "3"])
+def test_a_bad_line_is_named_with_its_number(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"clip": "a", "instruction": "b", "response": "c"}\n\n' + line + "\n")
+    with pytest.raises(ManifestError, match="line 3"):
+        read_manifest(path)
+
+
+def test_features_are_found_by_file_and_key(tmp_path: Path) -> None:
+    clips = [make_clip(3, key="aaa"), make_clip(5, key="bbb")]
+    write_features(clips, tmp_path / "many.safetensors")
+    save_clip(clips[0], tmp_path / "one.safetensors")
+    files = FeatureFiles()
+    for clip in clips:
+        found = files.get(f"{tmp_path}/many.safetensors#{clip.clip_id}")
+        assert torch.equal(found.features, clip.features)
+        assert found.duration_s == clip.duration_s and found.fingerprint == clip.fingerprint
+    assert torch.equal(files.get(f"{tmp_path}/one.safetensors").features, clips[0].features)
+    assert FeatureFiles.is_features("x.safetensors#k") and not FeatureFiles.is_features("x.wav")
+
+
+@pytest.mark.parametrize("place", ["gone.safetensors", "many.safetensors#zzz"])
+def test_missing_features_are_named(tmp_path: Path, place: str) -> None:
+    write_features([make_clip(3, key="aaa")], tmp_path / "many.safetensors")
+    with pytest.raises(ManifestError, match="no features"):
+        FeatureFiles().get(f"{tmp_path}/{place}")

@@ -1,0 +1,148 @@
+from random import Random
+
+import pytest
+import torch
+
+from musilingo_core.data.dialogues import NAMES, Scene, summary, write
+from musilingo_core.data.facts import GENRES, INSTRUMENTS, Facts, Teacher
+from musilingo_core.data.manifest import FeatureFiles, read_manifest
+from musilingo_core.data.starter import Material, Mixer, Recipe, build, rendered_facts
+from musilingo_core.encoders.musicnn import MusicnnConfig, MusicnnEncoder
+
+TAGS = sorted({t for group in (INSTRUMENTS, GENRES) for tags in group.values() for t in tags})
+OTHERS = [
+    "m:slow", "m:fast", "m:loud", "m:quiet", "m:soft", "m:drums", "m:beat", "m:beats", "m:weird",
+    "m:female", "m:woman", "m:female vocal", "m:female voice", "s:female vocalists", "m:male",
+    "m:man", "m:male vocal", "m:male voice", "s:male vocalists", "m:vocal", "m:vocals", "m:singing",
+    "m:voice", "m:choir", "m:choral", "s:sad", "s:happy", "s:party", "s:beautiful",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    """Random tag heads over all the names that facts ask for."""
+    torch.manual_seed(0)
+    names = sorted({*TAGS, *OTHERS})
+    tags = [[n[2:] for n in names if n.startswith(kind)] for kind in ("m:", "s:")]
+    encoder = MusicnnEncoder(MusicnnConfig(tags=tags)).eval()
+    with torch.no_grad():
+        for network in encoder.networks:
+            network.head.weight.normal_(std=0.08)
+            network.head.bias.fill_(-2)
+    return Teacher(encoder)
+
+
+@pytest.fixture
+def songs() -> list[torch.Tensor]:
+    dice = torch.Generator().manual_seed(1)
+    return [torch.randn(n, 400, generator=dice) for n in (5, 12, 30, 24, 8, 40)]
+
+
+PIANO = Facts(
+    instruments=("piano", "strings"),
+    absent=("guitar",),
+    genre="classical",
+    tempo="slow",
+    voice="none",
+    loudness="soft",
+    drums="no",
+    moods=("calm", "gentle"),
+)
+
+
+def test_a_summary_says_all_of_the_facts() -> None:
+    assert summary(PIANO, lambda options: options[0]) == (
+        "This is a slow, soft classical piece with piano and strings. "
+        "It is instrumental, and it feels calm and gentle."
+    )
+    sung = Facts(instruments=("guitar",), genre="opera", voice="female", moods=("sad",))
+    assert summary(sung, lambda options: options[0]) == (
+        "This is a opera piece with guitar. A woman sings, and it feels sad."
+    )
+
+
+def test_answers_agree_with_the_facts() -> None:
+    scene = Scene(PIANO, 100.0, lambda a, b: PIANO)
+    said: dict[str, set[str]] = {}
+    for seed in range(300):
+        for question, answer in write(scene, Random(seed), 5):
+            said.setdefault(question, set()).add(answer)
+    assert said["Is it slow or fast?"] == {"It is slow."}
+    assert said["Is it instrumental?"] == {"Yes, it is instrumental."}
+    assert said["Is there a singer?"] == {"No, nobody sings, it is instrumental."}
+    assert said["Is there guitar in it?"] == {"No, I do not hear guitar; I hear piano and strings."}
+    assert said["What genre is this?"] == {"It is classical music.", "This sounds like classical."}
+    assert any(question.startswith("What do you hear at 0:") for question in said)
+    assert said["What is the title?"] == {"I cannot tell the title from the sound."}
+
+
+@pytest.mark.parametrize("kind", ["noise", "speech", "silence"])
+def test_what_is_no_music_is_called_so(kind: str) -> None:
+    facts = Facts(kind=kind)
+    for _, answer in write(Scene(facts, 20.0, lambda a, b: facts), Random(0), 4):
+        assert "music" in answer and ("not" in answer or "no music" in answer)
+
+
+def test_conversations_do_not_repeat_a_topic() -> None:
+    scene = Scene(PIANO, 100.0, lambda a, b: PIANO)
+    for seed in range(50):
+        questions = [question for question, _ in write(scene, Random(seed), 5)]
+        assert len(set(questions)) == len(questions) <= 5
+
+
+def test_the_teacher_labels_a_mixture_as_the_mixture_of_its_logits(
+    teacher: Teacher, songs: list[torch.Tensor]
+) -> None:
+    mixed = torch.stack([songs[0].mean(0), songs[1].mean(0)])
+    both = (teacher.logits(songs[0]) + teacher.logits(songs[1])) / 2
+    torch.testing.assert_close(teacher.logits(mixed), both, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("genre", ["jazz", "opera", "metal"])
+def test_a_push_makes_a_class_win(teacher: Teacher, songs: list[torch.Tensor], genre: str) -> None:
+    mixer = Mixer(songs, teacher, Random(0))
+    rivals = [tag for name, tags in GENRES.items() if name != genre for tag in tags]
+    wins = [teacher.facts(mixer.push(mixer.real(), GENRES[genre], rivals)).genre for _ in range(20)]
+    assert wins.count(genre) >= 15
+
+
+def test_made_up_rows_stay_within_the_encoder_s_range(
+    teacher: Teacher, songs: list[torch.Tensor]
+) -> None:
+    mixer = Mixer(songs, teacher, Random(0))
+    for _ in range(20):
+        rows = mixer.made()
+        assert rows.abs().max() <= 4 and torch.isfinite(rows).all()
+
+
+def test_built_data_is_read_back_and_splits_share_no_song(
+    teacher: Teacher, songs: list[torch.Tensor], tmp_path: object
+) -> None:
+    from pathlib import Path
+
+    folder = Path(str(tmp_path))
+    row = {"family": "organ", "tempo": "fast", "drums": False}
+    material = Material(
+        songs,
+        [(torch.randn(10, 400), rendered_facts(row))],
+        [(torch.randn(4, 400), Facts("noise"))],
+    )
+    recipe = Recipe(conversations=120, validation=0.2, seed=3)
+    counts = build(material, teacher.encoder, folder, recipe)
+    examples = read_manifest(folder / "manifest.jsonl")
+    assert len(examples) == sum(counts.values()) > 100
+    assert {example.source for example in examples} >= {"real", "made", "rendered", "noise"}
+    files = FeatureFiles()
+    lengths = [files.get(example.clip).duration_s for example in examples]
+    assert min(lengths) < 4 and max(lengths) > 300
+    again = build(material, teacher.encoder, folder / "again", recipe)
+    assert again == counts
+    assert [e.turns for e in read_manifest(folder / "again" / "manifest.jsonl")] == [
+        e.turns for e in examples
+    ]
+
+
+def test_rendered_scores_have_certain_facts() -> None:
+    facts = rendered_facts({"family": "bells", "tempo": "medium", "drums": True})
+    assert facts.instruments == ("bells",) and facts.tempo == "moderate" and facts.drums == "yes"
+    assert "piano" in facts.absent and set(facts.instruments) <= set(NAMES)

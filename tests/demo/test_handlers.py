@@ -1,0 +1,552 @@
+"""Everything a visitor does, without a page and without a model."""
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from fake_engine import FakeEngine
+
+from demo import content
+from demo.handlers import Handlers, Line, View, Views
+from demo.loading import EngineLoader
+from demo.session import MAX_QUESTION_CHARACTERS, Keeper, Session, text_message, text_of
+from musilingo_core.errors import PromptError, WeightsUnavailable
+from musilingo_core.generation import Sampling
+
+SAMPLING = Sampling()
+HEARD = Line("heard 0:00–0:02 of 0:02", "done", detail="song.wav")
+MakeSong = Callable[..., str]
+
+
+def last(views: Views) -> View:
+    """Everything that a whole event changed on the page, in one view."""
+    changes: dict[str, object] = {}
+    for view in views:
+        changes |= {name: value for name, value in vars(view).items() if value is not None}
+    return View(**changes)  # type: ignore[arg-type]
+
+
+def ask(handlers: Handlers, session: Session, question: str, keepsake: str = "") -> View:
+    return last(handlers.send(session, keepsake, question, SAMPLING))
+
+
+def texts(view: View) -> list[str]:
+    return [text_of(message) for message in view.messages or ()]
+
+
+@pytest.fixture
+def with_song(handlers: Handlers, session: Session, make_song: MakeSong) -> Session:
+    """A session whose song has been heard."""
+    last(handlers.attach(session, "", make_song()))
+    return session
+
+
+# The song
+
+
+def test_a_song_is_heard_at_upload_and_the_line_says_how_much(
+    handlers: Handlers, session: Session, make_song: MakeSong
+) -> None:
+    view = last(handlers.attach(session, "", make_song(seconds=2)))
+    assert view.song == HEARD
+    assert session.song is not None
+
+
+def test_progress_shows_while_a_song_is_heard(
+    handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong
+) -> None:
+    engine.encode_s = 0.9
+    lines = [view.song for view in handlers.attach(session, "", make_song())]
+    fractions = [line.fraction for line in lines if line and line.fraction is not None]
+    assert len(fractions) > 2
+    assert fractions == sorted(fractions)
+
+
+def test_a_new_song_in_the_middle_of_a_chat_begins_anew_and_says_so(
+    handlers: Handlers, with_song: Session, make_song: MakeSong
+) -> None:
+    ask(handlers, with_song, "Is it loud?")
+    view = last(handlers.attach(with_song, "", make_song("other.wav", seconds=3)))
+    assert view.messages == ()
+    assert view.notice == Line(content.NEW_SONG)
+    answer = texts(ask(handlers, with_song, "Is it loud?"))[-1]
+    assert answer == "Turn 1, 3.0 s heard. You asked: Is it loud?"
+
+
+def test_a_first_song_needs_no_notice(
+    handlers: Handlers, session: Session, make_song: MakeSong
+) -> None:
+    assert last(handlers.attach(session, "", make_song())).notice == Line()
+
+
+def test_the_player_is_filled_only_when_it_does_not_have_the_song_yet(
+    handlers: Handlers, session: Session, make_song: MakeSong
+) -> None:
+    path = make_song()
+    assert last(handlers.attach(session, "", path)).player is None
+    assert last(handlers.attach(session, "", path, is_in_player=False)).player == path
+
+
+def test_removing_the_song_ends_its_conversation(handlers: Handlers, with_song: Session) -> None:
+    ask(handlers, with_song, "Is it loud?")
+    view = last(handlers.detach(with_song, ""))
+    assert (view.messages, view.song) == ((), Line(content.SONG_NONE))
+    assert ask(handlers, with_song, "And now?").notice == Line(content.NO_SONG, "problem")
+
+
+def test_choosing_another_song_stops_hearing_the_first(
+    handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong
+) -> None:
+    engine.encode_s = 5.0
+    first = handlers.attach(session, "", make_song("long.wav"))
+    next(first), next(first)
+    engine.encode_s = 0.0
+    view = last(handlers.attach(session, "", make_song("short.wav", seconds=1)))
+    assert last(first).song is None
+    assert view.song == Line("heard 0:00–0:01 of 0:01", "done", detail="short.wav")
+    assert [path.name for path in engine.encoded] == ["short.wav"]
+
+
+def test_a_closed_tab_stops_hearing(
+    handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong
+) -> None:
+    engine.encode_s = 1.0
+    views = handlers.attach(session, "", make_song())
+    next(views), next(views)
+    views.close()
+    time.sleep(1.2)
+    assert engine.encoded == []
+
+
+@pytest.mark.parametrize("event", [("attach", ""), ("attach", None), ("listen",)])
+def test_an_event_with_nothing_to_do_changes_nothing(
+    handlers: Handlers, with_song: Session, event: tuple[str, ...]
+) -> None:
+    """It gives a view all the same: Gradio empties every output of a generator that gives none."""
+    assert list(getattr(handlers, event[0])(with_song, "", *event[1:])) == [View()]
+
+
+# Bad input: one sentence beside the song, and the session goes on
+
+
+@pytest.fixture
+def bad_files(tmp_path: Path, make_song: MakeSong) -> dict[str, str]:
+    (tmp_path / "notes.mp3").write_text("These are words, not music.")
+    (tmp_path / "empty.wav").touch()
+    flac = Path(make_song("whole.flac")).read_bytes()
+    (tmp_path / "corrupt.flac").write_bytes(b"fLaC" + bytes(reversed(flac[4:])))
+    return {
+        "text": str(tmp_path / "notes.mp3"),
+        "empty": str(tmp_path / "empty.wav"),
+        "corrupt": str(tmp_path / "corrupt.flac"),
+        "short": make_song("short.wav", seconds=0.1),
+        "silent": make_song("silent.wav", pitch=0.0),
+    }
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "corrupt", "short", "silent"])
+def test_a_bad_file_is_one_sentence_and_the_session_goes_on(
+    handlers: Handlers,
+    session: Session,
+    bad_files: dict[str, str],
+    make_song: MakeSong,
+    kind: str,
+) -> None:
+    view = last(handlers.attach(session, "", bad_files[kind]))
+    assert view.song is not None
+    assert view.song.kind == "problem"
+    assert Path(bad_files[kind]).name in view.song.text
+    assert view.player == ""
+    last(handlers.attach(session, "", make_song()))
+    assert texts(ask(handlers, session, "Is it loud?"))[-1].startswith("Turn 1, 2.0 s heard")
+
+
+# Asking
+
+
+def test_an_answer_only_grows(handlers: Handlers, with_song: Session) -> None:
+    views = list(handlers.send(with_song, "", "Is it loud?", SAMPLING))
+    answers = [texts(view)[-1] for view in views if view.messages and len(view.messages) == 2]
+    assert len(answers) > 5
+    assert all(later.startswith(earlier) for earlier, later in pairwise(answers))
+    assert answers[-1] == "Turn 1, 2.0 s heard. You asked: Is it loud?"
+
+
+def test_the_question_shows_and_leaves_the_box_before_any_word(
+    handlers: Handlers, with_song: Session
+) -> None:
+    first = next(handlers.send(with_song, "", "  Is it loud? ", SAMPLING))
+    assert texts(first) == ["Is it loud?"]
+    assert (first.question, first.answering) == ("", True)
+    assert first.notice == Line(content.THINKING, "busy")
+
+
+def test_earlier_turns_reach_the_engine(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    ask(handlers, with_song, "Is it loud?")
+    ask(handlers, with_song, "Why?")
+    assert [message["role"] for message in engine.prompts[1]] == ["user", "assistant", "user"]
+    assert [part["type"] for part in engine.prompts[1][0]["content"]] == ["clip", "text"]
+
+
+def test_sampling_reaches_the_engine(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    chosen = Sampling(temperature=0.0, seed=7)
+    last(handlers.send(with_song, "", "Is it loud?", chosen))
+    assert engine.samplings == [chosen]
+
+
+def test_asking_without_a_song_says_what_to_do_and_keeps_the_question(
+    handlers: Handlers, session: Session
+) -> None:
+    view = ask(handlers, session, "Is it loud?")
+    assert view == View(notice=Line(content.NO_SONG, "problem"))
+
+
+@pytest.mark.parametrize("question", ["", "  \n "])
+def test_an_empty_question_is_not_asked(
+    handlers: Handlers, with_song: Session, question: str
+) -> None:
+    assert ask(handlers, with_song, question) == View(notice=Line(content.NO_QUESTION, "problem"))
+
+
+def test_a_question_of_many_pages_is_not_asked(handlers: Handlers, with_song: Session) -> None:
+    view = ask(handlers, with_song, "why " * MAX_QUESTION_CHARACTERS)
+    assert view.notice is not None
+    assert f"{MAX_QUESTION_CHARACTERS:,}" in view.notice.text
+
+
+def test_a_question_during_hearing_is_answered_when_the_song_is_there(
+    handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong
+) -> None:
+    engine.encode_s = 0.6
+    hearing = threading.Thread(target=lambda: last(handlers.attach(session, "", make_song())))
+    hearing.start()
+    while session.listening is None:
+        time.sleep(0.005)
+    views = list(handlers.send(session, "", "Is it loud?", SAMPLING))
+    hearing.join()
+    assert Line(content.STILL_LISTENING, "busy") in [view.notice for view in views]
+    assert texts(views[-1])[-1].startswith("Turn 1, 2.0 s heard")
+
+
+def test_an_error_of_the_engine_gives_the_question_back(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    ask(handlers, with_song, "Is it loud?")
+    engine.error = PromptError("The song ends at 0:02, so there is nothing at 1:10.")
+    view = ask(handlers, with_song, "What happens at 1:10?")
+    assert view.notice == Line(str(engine.error), "problem")
+    assert (view.question, view.answering) == ("What happens at 1:10?", False)
+    assert len(texts(view)) == 2
+
+
+def test_an_engine_that_says_nothing_gives_the_question_back(
+    handlers: Handlers, engine: FakeEngine, with_song: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fake_engine.FakeReply.__next__", lambda self: next(iter(())))
+    view = ask(handlers, with_song, "Is it loud?")
+    assert view.notice == Line(content.EMPTY_ANSWER, "problem")
+    assert view.question == "Is it loud?"
+
+
+def test_turns_that_no_longer_fit_are_told(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    engine.dropped_turns = 2
+    assert ask(handlers, with_song, "Is it loud?").notice == Line(content.dropped_turns(2))
+
+
+def test_a_bug_is_not_hidden(handlers: Handlers, engine: FakeEngine, with_song: Session) -> None:
+    engine.error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        ask(handlers, with_song, "Is it loud?")
+
+
+# Stopping
+
+
+def begin_counting(handlers: Handlers, session: Session, words: int) -> Views:
+    views = handlers.send(session, "", "Please count", SAMPLING)
+    for _ in range(words + 1):
+        next(views)
+    return views
+
+
+def test_stop_computes_nothing_more_and_keeps_what_was_said(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    views = begin_counting(handlers, with_song, words=4)
+    view = last(handlers.stop(with_song, "", ""))
+    views.close()
+    assert (engine.replies[0].given, engine.replies[0].is_closed) == (4, True)
+    assert texts(view) == ["Please count", "Counting: 1 2 3 "]
+    assert view.answering is False
+
+
+def test_stop_ends_an_answer_that_nobody_closes(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    views = begin_counting(handlers, with_song, words=4)
+    last(handlers.stop(with_song, "", ""))
+    assert list(views) == []
+    assert engine.replies[0].is_closed
+    assert engine.replies[0].given == 5
+
+
+def test_stop_before_the_first_word_gives_the_question_back(
+    handlers: Handlers, with_song: Session
+) -> None:
+    views = begin_counting(handlers, with_song, words=0)
+    view = last(handlers.stop(with_song, "", ""))
+    views.close()
+    assert (view.messages, view.question) == ((), "Please count")
+
+
+def test_stop_leaves_the_draft_of_the_next_question(handlers: Handlers, with_song: Session) -> None:
+    begin_counting(handlers, with_song, words=0)
+    assert last(handlers.stop(with_song, "", "And then?")).question == "And then?"
+
+
+def test_a_closed_tab_computes_nothing_more(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    begin_counting(handlers, with_song, words=5).close()
+    assert (engine.replies[0].given, engine.replies[0].is_closed) == (5, True)
+
+
+def test_stop_while_waiting_for_the_song_does_not_lose_the_song(
+    handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong
+) -> None:
+    session.change_song(Path(make_song()))
+    engine.encode_s = 2.0
+    views = handlers.send(session, "", "Is it loud?", SAMPLING)
+    for _ in range(3):
+        next(views)
+    last(handlers.stop(session, "", ""))
+    views.close()
+    engine.encode_s = 0.0
+    assert texts(ask(handlers, session, "Is it loud?"))[-1].startswith("Turn 1, 2.0 s heard")
+
+
+# Retry, undo, edit, clear
+
+
+def test_retry_answers_the_same_question_anew(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    ask(handlers, with_song, "Is it loud?")
+    view = last(handlers.retry(with_song, "", SAMPLING))
+    assert len(engine.replies) == 2
+    assert engine.prompts[1] == engine.prompts[0]
+    assert len(texts(view)) == 2
+
+
+def test_retry_that_is_refused_keeps_the_answer(handlers: Handlers, session: Session) -> None:
+    session.messages = [text_message("user", "Is it loud?"), text_message("assistant", "Yes.")]
+    view = last(handlers.retry(session, "", SAMPLING))
+    assert view.notice == Line(content.NO_SONG, "problem")
+    assert len(session.messages) == 2
+
+
+def test_undo_removes_one_turn_and_gives_its_question_back(
+    handlers: Handlers, with_song: Session
+) -> None:
+    ask(handlers, with_song, "Is it loud?")
+    ask(handlers, with_song, "Why?")
+    view = last(handlers.undo(with_song, "", ""))
+    assert (len(texts(view)), view.question) == (2, "Why?")
+
+
+def test_undo_with_nothing_said_does_nothing(handlers: Handlers, session: Session) -> None:
+    assert last(handlers.undo(session, "", "")).messages == ()
+
+
+def test_an_edited_question_drops_what_came_after_it(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    ask(handlers, with_song, "Is it loud?")
+    ask(handlers, with_song, "Why?")
+    view = last(handlers.edit(with_song, "", 0, "Is it slow?", SAMPLING))
+    assert texts(view) == ["Is it slow?", "Turn 1, 2.0 s heard. You asked: Is it slow?"]
+    assert len(engine.prompts[-1]) == 1
+
+
+@pytest.mark.parametrize(("index", "words"), [(1, "Mine now"), (9, "?"), (-1, "?"), (0, " ")])
+def test_an_edit_that_makes_no_sense_changes_nothing(
+    handlers: Handlers, engine: FakeEngine, with_song: Session, index: int, words: str
+) -> None:
+    ask(handlers, with_song, "Is it loud?")
+    view = last(handlers.edit(with_song, "", index, words, SAMPLING))
+    assert texts(view)[0] == "Is it loud?"
+    assert len(engine.replies) == 1
+
+
+def test_clear_begins_anew_about_the_same_song(handlers: Handlers, with_song: Session) -> None:
+    ask(handlers, with_song, "Is it loud?")
+    view = last(handlers.clear(with_song, ""))
+    assert (view.messages, view.notice) == ((), Line(content.CLEARED))
+    assert texts(ask(handlers, with_song, "Why?"))[-1].startswith("Turn 1, 2.0 s heard")
+
+
+@pytest.mark.parametrize("event", ["clear", "undo", "detach", "attach", "send", "retry", "edit"])
+def test_a_later_event_ends_the_answer_being_written(
+    handlers: Handlers, engine: FakeEngine, with_song: Session, make_song: MakeSong, event: str
+) -> None:
+    views = begin_counting(handlers, with_song, words=3)
+    arguments: dict[str, tuple[object, ...]] = {
+        "undo": ("",),
+        "attach": (make_song("other.wav"),),
+        "send": ("Why?", SAMPLING),
+        "retry": (SAMPLING,),
+        "edit": (0, "Why?", SAMPLING),
+    }
+    last(getattr(handlers, event)(with_song, "", *arguments.get(event, ())))
+    left = list(with_song.messages)
+    assert list(views) == []
+    assert engine.replies[0].is_closed
+    assert with_song.messages == left
+
+
+# Two visitors, refreshed tabs, forgotten sessions
+
+
+def test_two_visitors_do_not_see_each_other(handlers: Handlers, make_song: MakeSong) -> None:
+    one, other = Session(), Session()
+    last(handlers.attach(one, "", make_song("one.wav", seconds=1)))
+    last(handlers.attach(other, "", make_song("other.wav", seconds=3)))
+    ask(handlers, one, "I am one")
+    answer = texts(ask(handlers, other, "I am another"))
+    assert answer == ["I am another", "Turn 1, 3.0 s heard. You asked: I am another"]
+
+
+def test_a_refreshed_tab_finds_song_and_words(handlers: Handlers, with_song: Session) -> None:
+    kept = ask(handlers, with_song, "Is it loud?").keepsake
+    session, view = handlers.restore(kept)
+    assert session.song == with_song.song
+    assert texts(view)[-1].startswith("Turn 1")
+    assert view.song == HEARD
+    assert with_song.song is not None
+    assert view.player == with_song.song.path
+
+
+def test_a_tab_refreshed_during_an_answer_has_its_question_in_the_box(
+    handlers: Handlers, with_song: Session
+) -> None:
+    first = next(handlers.send(with_song, "", "Is it loud?", SAMPLING))
+    _, view = handlers.restore(first.keepsake)
+    assert (view.messages, view.question) == ((), "Is it loud?")
+
+
+def test_a_song_whose_file_is_gone_can_still_be_asked_about(
+    handlers: Handlers, with_song: Session
+) -> None:
+    kept = ask(handlers, with_song, "Is it loud?").keepsake
+    assert with_song.song is not None
+    Path(with_song.song.path).unlink()
+    session, view = handlers.restore(kept)
+    assert view.player is None
+    assert texts(ask(handlers, session, "Why?"))[-1].startswith("Turn 2, 2.0 s heard")
+
+
+def test_a_restarted_server_keeps_the_words_and_says_that_the_song_is_gone(
+    handlers: Handlers, with_song: Session
+) -> None:
+    kept = ask(handlers, with_song, "Is it loud?").keepsake
+    handlers.keeper = Keeper()
+    _, view = handlers.restore(kept)
+    assert len(texts(view)) == 2
+    assert view.song == Line(content.SONG_GONE, "problem")
+
+
+def test_a_new_tab_is_blank(handlers: Handlers) -> None:
+    session, view = handlers.restore("")
+    assert session.is_blank
+    assert (view.messages, view.song) == ((), Line(content.SONG_NONE))
+
+
+def test_a_session_the_server_forgot_goes_on_from_the_tabs_keepsake(
+    handlers: Handlers, with_song: Session
+) -> None:
+    kept = ask(handlers, with_song, "Is it loud?").keepsake
+    assert kept is not None
+    answer = texts(ask(handlers, Session(), "Why?", keepsake=kept))[-1]
+    assert answer == "Turn 2, 2.0 s heard. You asked: Why?"
+
+
+def test_a_song_no_longer_kept_is_told_in_one_sentence(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    engine.clips.clear()
+    view = ask(handlers, with_song, "Is it loud?")
+    assert view.notice is not None
+    assert "upload it again" in view.notice.text
+    assert view.question == "Is it loud?"
+
+
+# An engine that is late, or does not come
+
+
+def late(engine: FakeEngine) -> tuple[Handlers, threading.Event]:
+    """Handlers whose engine comes when the event is set."""
+    may_come = threading.Event()
+    loader = EngineLoader(lambda on_status: may_come.wait(10) and engine)  # type: ignore[arg-type,return-value]
+    loader.start()
+    return Handlers(loader), may_come
+
+
+def until_ready(handlers: Handlers) -> None:
+    while handlers.loader.engine is None:
+        time.sleep(0.005)
+
+
+def test_a_song_that_comes_before_the_engine_is_kept_and_heard_later(
+    engine: FakeEngine, session: Session, make_song: MakeSong
+) -> None:
+    handlers, may_come = late(engine)
+    assert last(handlers.attach(session, "", make_song())).song == Line(
+        content.SONG_WAITING, "busy"
+    )
+    may_come.set()
+    until_ready(handlers)
+    assert last(handlers.listen(session, "")).song == HEARD
+
+
+def test_a_question_that_comes_before_the_engine_stays_in_the_box(
+    engine: FakeEngine, session: Session, make_song: MakeSong
+) -> None:
+    handlers, may_come = late(engine)
+    last(handlers.attach(session, "", make_song()))
+    assert ask(handlers, session, "Loud?") == View(notice=Line(content.STILL_LOADING, "problem"))
+    may_come.set()
+    until_ready(handlers)
+    assert texts(ask(handlers, session, "Loud?"))[-1].startswith("Turn 1, 2.0 s heard")
+
+
+def test_an_engine_that_failed_is_told_whole_and_can_be_tried_again(
+    engine: FakeEngine, session: Session, make_song: MakeSong
+) -> None:
+    attempts = []
+
+    def load(on_status: object) -> FakeEngine:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise WeightsUnavailable("The starter", ["index: no route"], "Put it into a folder.")
+        return engine
+
+    handlers = Handlers(EngineLoader(load))  # type: ignore[arg-type]
+    handlers.load_again()
+    while handlers.start().status.state == "loading":
+        time.sleep(0.005)
+    assert "index: no route" in handlers.start().status.message
+    last(handlers.attach(session, "", make_song()))
+    assert ask(handlers, session, "Loud?").notice == Line(content.NOT_LOADED, "problem")
+    handlers.load_again()
+    until_ready(handlers)
+    assert handlers.start().licences == engine.licences
+    assert texts(ask(handlers, session, "Loud?"))[-1].startswith("Turn 1, 2.0 s heard")

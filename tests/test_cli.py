@@ -1,0 +1,160 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from musilingo_core.cli import main
+from musilingo_core.data.manifest import write_features
+from musilingo_core.encoders.musicnn import MusicnnEncoder
+from musilingo_core.modeling import MusiLingoForConditionalGeneration
+from musilingo_core.processing import MusiLingoProcessor
+from tests.conftest import make_clip, tone
+from tests.encoders.test_mert import publish
+
+Writer = Callable[..., Path]
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def folder(
+    tiny_model: MusiLingoForConditionalGeneration,
+    processor: MusiLingoProcessor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """A tiny model on disk, and a cache of its own."""
+    monkeypatch.setenv("MUSILINGO_CACHE", str(tmp_path / "cache"))
+    tiny_model.save_pretrained(tmp_path / "tiny")
+    processor.save_pretrained(tmp_path / "tiny")
+    return str(tmp_path / "tiny")
+
+
+def ask(folder: str, song: Path, *arguments: str) -> list[str]:
+    fixed = ["--model", folder, "--max-new-tokens", "6", "--device", "cpu"]
+    return ["ask", str(song), *arguments, *fixed]
+
+
+def test_json_has_one_object_a_turn(folder: str, wav: Writer, capsys: Output) -> None:
+    song = wav(tone(7.5))
+    assert main(ask(folder, song, "What?", "And then?", "--temperature", "0", "--json")) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert set(first) == {
+        "question", "answer", "clip_id", "duration_s", "heard_s", "features_cached",
+        "prompt_tokens", "reused_tokens", "new_tokens", "encode_s", "first_token_s", "total_s",
+        "model", "seed",
+    }  # fmt: skip
+    assert first["question"] == "What?" and second["question"] == "And then?"
+    assert first["duration_s"] == first["heard_s"] == 7.5
+    assert (first["features_cached"], second["features_cached"]) == (False, True)
+    assert second["prompt_tokens"] > first["prompt_tokens"]
+    assert first["encode_s"] > 0 == second["encode_s"]
+    assert first["total_s"] >= first["first_token_s"] > 0
+    assert first["model"] == "tiny" and first["seed"] is None
+
+
+def test_the_next_run_finds_the_features(folder: str, wav: Writer, capsys: Output) -> None:
+    song = wav()
+    for expected in (False, True):
+        assert main(ask(folder, song, "What?", "--json")) == 0
+        assert json.loads(capsys.readouterr().out)["features_cached"] is expected
+
+
+def test_same_seed_same_answer(folder: str, wav: Writer, capsys: Output) -> None:
+    answers = []
+    for seed in ("1", "1", "2"):
+        main(ask(folder, wav(), "What?", "--seed", seed, "--temperature", "2"))
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1] != answers[2]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "empty"), (b"words " * 99, "cannot be read"), (None, "no such file")],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
+    folder: str, tmp_path: Path, capsys: Output, content: bytes | None, said: str
+) -> None:
+    song = tmp_path / "bad.mp3"
+    if content is not None:
+        song.write_bytes(content)
+    assert main(ask(folder, song, "What?", "--json")) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and said in err
+    assert len([line for line in err.splitlines() if line.startswith("musilingo:")]) == 1
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [["--model", "nowhere"], ["--preset", "stater"], ["--device", "tpu9"], ["--temperature", "-1"]],
+)
+def test_bad_options_are_told_apart(wav: Writer, capsys: Output, extra: list[str]) -> None:
+    assert main(["ask", str(wav()), "What?", *extra]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("musilingo: ") and len(err.splitlines()) == 1
+
+
+def test_a_moment_after_the_end_is_said_in_one_line(
+    folder: str, wav: Writer, capsys: Output
+) -> None:
+    assert main(ask(folder, wav(tone(3)), "What at 1:10?")) == 2
+    assert "nothing at 1:10" in capsys.readouterr().err
+
+
+def test_encode_writes_features_of_a_published_mert(
+    wav: Writer, tmp_path: Path, capsys: Output
+) -> None:
+    published = tmp_path / "mert"
+    published.mkdir()
+    publish(published, stable=True)
+    target = tmp_path / "out" / "features.safetensors"
+    song = wav(tone(10, 44_100), 44_100)
+    command = ["encode", str(song), "--output", str(target), "--encoder", str(published)]
+    assert main([*command, "--device", "cpu"]) == 0
+    features = load_file(target)["features"]
+    assert features.shape == (3, 32) and features.dtype == torch.float32
+    with safe_open(target, "pt") as file:
+        metadata = file.metadata()
+    assert float(metadata["duration_s"]) == pytest.approx(10, abs=1e-3)
+    assert len(metadata["fingerprint"]) == 16
+    assert "3 rows of 32 values" in capsys.readouterr().out
+
+
+def test_encode_takes_a_saved_encoder_of_our_own(
+    wav: Writer, tmp_path: Path, tiny_encoder: MusicnnEncoder
+) -> None:
+    tiny_encoder.save_pretrained(tmp_path / "enc")
+    target = tmp_path / "f.safetensors"
+    command = ["encode", str(wav(tone(7))), "--output", str(target)]
+    assert main([*command, "--encoder", str(tmp_path / "enc")]) == 0
+    assert load_file(target)["features"].shape == (3, 400)
+
+
+def test_train_learns_from_a_manifest_of_sound_and_features(
+    folder: str, wav: Writer, tmp_path: Path, capsys: Output
+) -> None:
+    wav(tone(4), name="a.wav")
+    write_features([make_clip(3, key="aaa")], tmp_path / "many.safetensors")
+    rows = [
+        {"clip": "a.wav", "instruction": "What?", "response": "A tone."},
+        {"clip": "many.safetensors#aaa", "instruction": "What?", "response": "Noise."},
+    ]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["train", str(manifest), "--output", str(tmp_path / "run"), "--model", folder]
+    assert main([*command, "--steps", "2", "--batch-size", "2", "--learning-rate", "0.01"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert set(load_file(tmp_path / "run" / "projection.safetensors")) == {"weight", "bias"}
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "musilingo_core", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for word in ("ask", "encode", "train", "build-data"):
+        assert word in done.stdout

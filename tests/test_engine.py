@@ -1,0 +1,157 @@
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musilingo_core.audio import AudioLimits
+from musilingo_core.encoders import fingerprint
+from musilingo_core.engine import ChatEngine, hear
+from musilingo_core.errors import AudioError, AudioTooLong, ClipNotFound, PromptError
+from musilingo_core.features import FeatureCache
+from musilingo_core.generation import Sampling
+from musilingo_core.prompt import assistant, user
+from tests.conftest import CountingEncoder, tone
+from tests.test_generation import counted
+
+GREEDY = Sampling(temperature=0, max_new_tokens=12)
+Writer = Callable[..., Path]
+
+
+@pytest.fixture
+def counting(engine: ChatEngine, counting_encoder: CountingEncoder) -> CountingEncoder:
+    """The engine with an encoder that counts its runs."""
+    engine.model.audio_tower = counting_encoder
+    engine.fingerprint = fingerprint(counting_encoder)
+    return counting_encoder
+
+
+def test_encoding_says_what_was_heard(engine: ChatEngine, wav: Writer) -> None:
+    clip = engine.encode(wav(tone(7.3)))
+    assert clip.duration_s == pytest.approx(7.3, abs=1e-3)
+    assert clip.heard_s == clip.duration_s
+    assert clip.features.shape == (3, 400)
+
+
+def test_a_second_upload_of_the_same_bytes_runs_neither_decoder_nor_encoder(
+    engine: ChatEngine, counting: CountingEncoder, wav: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = engine.encode(wav(tone(3), name="a.wav"))
+    runs = counting.runs
+    monkeypatch.setattr("musilingo_core.engine.read_blocks", None)
+    again = wav(tone(3), name="b.wav")
+    assert engine.is_cached(again)
+    assert engine.encode(again) is first
+    assert counting.runs == runs
+
+
+def test_features_survive_the_engine(engine: ChatEngine, wav: Writer) -> None:
+    clip = engine.encode(wav(tone(3)))
+    later = ChatEngine(engine.model, engine.processor, cache=FeatureCache(engine.cache.folder))
+    assert later.is_cached(wav(tone(3)))
+    assert later.clip(clip.clip_id).duration_s == clip.duration_s
+
+
+def test_two_visitors_with_one_song_hear_it_once(
+    engine: ChatEngine, counting: CountingEncoder, wav: Writer
+) -> None:
+    path, clips = wav(tone(5)), list[Any]()
+    threads = [threading.Thread(target=lambda: clips.append(engine.encode(path))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({clip.clip_id for clip in clips}) == 1 and len(clips) == 4
+    assert counting.runs == 1
+
+
+def test_bad_files_leave_nothing_behind(engine: ChatEngine, wav: Writer, tmp_path: Path) -> None:
+    engine.limits = AudioLimits(max_duration_s=5)
+    with pytest.raises(AudioTooLong):
+        engine.encode(wav(tone(6)))
+    text = tmp_path / "words.mp3"
+    text.write_text("words")
+    with pytest.raises(AudioError):
+        engine.encode(text)
+    assert not list(tmp_path.glob("features/*"))
+    assert engine.encode(wav(tone(2))).duration_s == 2
+
+
+def test_a_reply_streams_and_counts(engine: ChatEngine, wav: Writer) -> None:
+    clip = engine.encode(wav())
+    reply = engine.reply([user("What?", clip.clip_id)], GREEDY)
+    assert reply.first_token_s is None and reply.new_tokens == 0
+    text = "".join(reply)
+    assert text == engine.reply([user("What?", clip.clip_id)], GREEDY).text()
+    assert 0 < reply.new_tokens <= 12
+    assert reply.first_token_s is not None and reply.first_token_s > 0
+    prompt = engine.processor.render([user("What?", clip.clip_id)], engine.clip)
+    assert reply.prompt_tokens == len(prompt.ids)
+
+
+def test_the_reply_is_what_transformers_generates(engine: ChatEngine, wav: Writer) -> None:
+    clip = engine.encode(wav(tone(9)))
+    messages = [user("What?", clip.clip_id)]
+    batch = engine.processor([messages], engine.clip)
+    del batch["labels"]
+    theirs = engine.model.generate(**batch, do_sample=False, max_new_tokens=12)
+    new = theirs[0, batch["input_ids"].shape[1] :]
+    greedy = Sampling(temperature=0, repetition_penalty=1, max_new_tokens=12)
+    words = engine.processor.tokenizer.decode(new, skip_special_tokens=True)
+    ours = engine.reply(messages, greedy).text()
+    assert ours and ours.rstrip("\ufffd\n ") == words.strip().rstrip("\ufffd\n ")
+
+
+def test_closing_a_reply_ends_the_computing(engine: ChatEngine, wav: Writer) -> None:
+    clip = engine.encode(wav())
+    passes = counted(engine.model.language_model)
+    reply = engine.reply([user("What?", clip.clip_id)], Sampling(temperature=0, max_new_tokens=200))
+    next(reply)
+    done = len(passes)
+    reply.close()
+    with pytest.raises(StopIteration):
+        next(reply)
+    assert len(passes) == done < 200
+
+
+def test_earlier_turns_matter(engine: ChatEngine, wav: Writer) -> None:
+    clip = engine.encode(wav())
+
+    def prompt(first: str) -> list[int]:
+        talk = [user(first, clip.clip_id), assistant("Yes."), user("Why?")]
+        return engine.processor.render(talk, engine.clip).ids
+
+    assert prompt("Is it loud?") != prompt("Is it soft?")
+
+
+def test_a_long_conversation_drops_turns_and_says_so(engine: ChatEngine, wav: Writer) -> None:
+    clip = engine.encode(wav())
+    talk = [user("a" * 150, clip.clip_id), assistant("b" * 150), user("c" * 150)]
+    talk += [assistant("d" * 50), user("e?")]
+    reply = engine.reply(talk, GREEDY)
+    assert reply.dropped_turns == 1
+    assert reply.prompt_tokens <= engine.context_tokens - 12
+    reply.text()
+
+
+def test_stop_strings_end_a_reply(engine: ChatEngine, wav: Writer) -> None:
+    clip = engine.encode(wav())
+    messages = [user("What?", clip.clip_id)]
+    plain = engine.reply(messages, GREEDY).text()
+    stop = next(c for c in plain[2:] if c not in plain[:2])
+    engine.stop_strings = (stop,)
+    assert engine.reply(messages, GREEDY).text() == plain[: plain.index(stop)].rstrip()
+
+
+def test_questions_that_cannot_be_answered_say_why(engine: ChatEngine) -> None:
+    with pytest.raises(PromptError, match="question"):
+        engine.reply([])
+    with pytest.raises(ClipNotFound):
+        engine.reply([user("What?", "0" * 16)])
+
+
+def test_hearing_alone_needs_no_engine(counting_encoder: CountingEncoder, wav: Writer) -> None:
+    clip = hear(counting_encoder, wav(tone(2.5)))
+    assert clip.features.shape == (3, 2)
+    assert clip.times.tolist() == [[0, 1], [1, 2], [1.5, 2.5]]

@@ -1,0 +1,169 @@
+import stat
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from musilingo_core.errors import CheckpointError, ConfigError, WeightsUnavailable
+from musilingo_core.modeling import MusiLingoForConditionalGeneration
+from musilingo_core.processing import MusiLingoProcessor
+from musilingo_core.training import save_projection
+from musilingo_core.weights import (
+    PRESETS,
+    Wheel,
+    _converted,
+    _sha256,
+    fetch,
+    find_device,
+    find_preset,
+    load_folder,
+    load_projection,
+)
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
+    """A little wheel, and a cache folder of its own."""
+    monkeypatch.setenv("MUSILINGO_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "made"
+    source.mkdir()
+    with zipfile.ZipFile(source / "tiny_song-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("tiny_song/weights.bin", b"12345")
+        archive.writestr("other/file", b"not wanted")
+    path = source / "tiny_song-1.0-py3-none-any.whl"
+    return Wheel("a tiny song", path.name, _sha256(path), path.stat().st_size, "tiny_song")
+
+
+def place(wheel: Wheel, tmp_path: Path) -> Path:
+    target = tmp_path / "cache" / "wheels"
+    target.mkdir(parents=True, exist_ok=True)
+    (target / wheel.file).write_bytes((tmp_path / "made" / wheel.file).read_bytes())
+    return target / wheel.file
+
+
+def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Another program in pip's place; `$DEST` is the folder it is to fill."""
+    program = tmp_path / "python"
+    program.write_text(
+        f'#!/bin/sh\nfor a in "$@"; do [ "$p" = --dest ] && DEST=$a; p=$a; done\n{script}\n'
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+def test_a_file_placed_by_hand_is_used_without_a_network(
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_pip(tmp_path, monkeypatch, "exit 1")
+    path = place(wheel, tmp_path)
+    assert fetch(wheel) == path
+
+
+def test_pip_brings_the_wheel_once_with_progress(
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_pip(tmp_path, monkeypatch, f"cp {tmp_path}/made/*.whl $DEST; sleep 0.5")
+    seen: list[tuple[str, float | None]] = []
+    path = fetch(wheel, lambda text, fraction: seen.append((text, fraction)))
+    assert _sha256(path) == wheel.sha256
+    assert seen[-1][0].startswith("Fetching a tiny song") and seen[-1][1] == 1.0
+    fake_pip(tmp_path, monkeypatch, "exit 1")
+    assert fetch(wheel) == path
+    assert [p.name for p in path.parent.iterdir()] == [wheel.file]
+
+
+def test_without_an_index_the_error_lists_sources_and_what_to_do(
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_pip(tmp_path, monkeypatch, "echo 'ERROR: No matching distribution found'; exit 1")
+    with pytest.raises(WeightsUnavailable) as caught:
+        fetch(wheel)
+    text = str(caught.value)
+    assert len(caught.value.tried) == 2
+    assert "not there" in text and "No matching distribution found" in text
+    assert "pip download" in text and f"copy {wheel.file} to {tmp_path}/cache/wheels" in text
+
+
+@pytest.mark.parametrize("where", ["cache", "index"])
+def test_other_bits_are_never_used(
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    fake_pip(
+        tmp_path, monkeypatch, f"echo x > $DEST/{wheel.file}" if where == "index" else "exit 1"
+    )
+    if where == "cache":
+        place(wheel, tmp_path).write_bytes(b"other")
+    with pytest.raises(WeightsUnavailable, match="sha256"):
+        fetch(wheel)
+
+
+def test_conversion_happens_once_and_whole(wheel: Wheel, tmp_path: Path) -> None:
+    place(wheel, tmp_path)
+    calls: list[list[str]] = []
+
+    def convert(source: Path, target: Path) -> None:
+        calls.append(sorted(p.name for p in source.iterdir()))
+        target.mkdir()
+        (target / "model").write_bytes((source / "weights.bin").read_bytes())
+
+    folder = _converted(wheel, convert, None)
+    assert _converted(wheel, convert, None) == folder
+    assert calls == [["weights.bin"]] and (folder / "model").read_bytes() == b"12345"
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_conversion_that_fails_leaves_nothing(wheel: Wheel, tmp_path: Path) -> None:
+    place(wheel, tmp_path)
+
+    def convert(source: Path, target: Path) -> None:
+        target.mkdir()
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        _converted(wheel, convert, None)
+    assert not list((tmp_path / "cache" / "models").iterdir())
+
+
+def test_requirements_and_presets_are_pinned() -> None:
+    for preset in PRESETS.values():
+        for part in (preset.encoder, preset.language_model):
+            assert len(part.sha256) == 64 and "==" in part.requirement and part.size > 1e6
+        assert preset.settings()["tokens_per_row"] >= 1
+        assert preset.licences
+    with pytest.raises(ConfigError, match="starter"):
+        find_preset("stater")
+
+
+def test_devices_are_checked() -> None:
+    assert find_device("cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="no device"):
+        find_device("tpu9000")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="CUDA"):
+            find_device("cuda")
+
+
+def test_a_projection_of_another_shape_is_refused(
+    tiny_model: MusiLingoForConditionalGeneration, tmp_path: Path
+) -> None:
+    save_projection(tiny_model, tmp_path / "p.safetensors")
+    load_projection(tiny_model, tmp_path / "p.safetensors")
+    tiny_model.multi_modal_projector = torch.nn.Linear(400, 32)
+    with pytest.raises(CheckpointError, match="size mismatch"):
+        load_projection(tiny_model, tmp_path / "p.safetensors")
+    with pytest.raises(CheckpointError):
+        load_projection(tiny_model, tmp_path / "gone.safetensors")
+
+
+def test_a_model_of_ones_own_loads_from_its_folder(
+    tiny_model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model, loaded = load_folder(tmp_path)
+    assert loaded.form == processor.form
+    assert model.config.tokens_per_row == 2
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_folder(tmp_path / "nothing")
