@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from demo.loading import EngineLoader
 from demo.page import launch_options, make_page
 from demo.settings import Settings
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM = Path("/usr/bin/chromium")
 RATE = 8_000  # Hz, enough for a tone
@@ -26,7 +28,7 @@ MAX_FILE_MB = 1
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator["playwright.Browser"]:
+def browser() -> Iterator["Browser"]:
     """One Chromium for all tests, with a microphone that beeps."""
     if not CHROMIUM.exists():
         words = f"{CHROMIUM} is missing: apt-get install chromium"
@@ -37,7 +39,9 @@ def browser() -> Iterator["playwright.Browser"]:
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
     ]
-    with playwright.sync_playwright() as chromium:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as chromium:
         browser = chromium.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
         browser.new_page().close()
         yield browser
@@ -100,15 +104,15 @@ def engine(shared_engine: FakeEngine) -> FakeEngine:
     return shared_engine
 
 
-Visit = Callable[..., "playwright.Page"]
+Visit = Callable[..., "Page"]
 
 
 @pytest.fixture
-def visit(browser: "playwright.Browser", address: str, engine: FakeEngine) -> Iterator[Visit]:
+def visit(browser: "Browser", address: str, engine: FakeEngine) -> Iterator[Visit]:
     """Opens a tab of its own visitor; fails if any tab asks another host or meets an error."""
     contexts, outside, errors = [], [], []
 
-    def open_tab(url: str = address, **options: object) -> "playwright.Page":
+    def open_tab(url: str = address, **options: object) -> "Page":
         context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **options)
         contexts.append(context)
         tab = context.new_page()
