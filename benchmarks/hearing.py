@@ -333,7 +333,7 @@ class Probes:
     """Logistic probes: the teacher's words learnt from the training data, certain ones from scores.
 
     Args:
-        folder: What `musilingo build-data starter` wrote; None for no probes of the teacher's words.
+        folder: What `musilingo build-data starter` wrote; None for no probes of its words.
         scores: Rendered scores of the training split.
         teacher: Labels the training data.
     """

@@ -1,5 +1,7 @@
 """Every word a visitor reads; no layout, no logic but filling in numbers and names."""
 
+from musilingo_core.times import clock
+
 TITLE = "MusiLingo"
 TAGLINE = "Drop a song. Talk about it."
 DESCRIPTION = "Chat about a song with a model that listens to it."
@@ -83,15 +85,6 @@ PRIVACY = "Songs stay on this server and are deleted within an hour; nothing is 
 MODELS = "Model “{name}”"
 LICENCES_TITLE = "Models and licences"
 THEME_TOGGLE = "Light or dark"
-
-
-def clock(seconds: float) -> str:
-    """``225.4`` as ``3:45``; an hour and more as ``1:02:03``."""
-    whole = round(seconds)
-    minutes, second = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes}:{second:02d}"
-    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
 def heard(heard_s: float, duration_s: float) -> str:

@@ -18,7 +18,7 @@ from demo.listening import Listening
 from demo.loading import EngineLoader, LoadStatus
 from demo.session import MAX_QUESTION_CHARACTERS, Keeper, Message, Session, Song
 from musilingo_core.errors import MusiLingoError
-from musilingo_core.generation import Sampling
+from musilingo_core.sampling import Sampling
 
 LOOK_AGAIN_S = 0.1  # between two looks at a song that another event is listening to
 

@@ -19,7 +19,7 @@ from demo.privacy import stay_here
 from demo.session import Session
 from demo.settings import Settings
 from demo.theme import WAVE, WAVE_PLAYED, make_theme
-from musilingo_core.generation import Sampling
+from musilingo_core.sampling import Sampling
 
 STATIC = Path(__file__).resolve().parent / "static"
 POLL_S = 1.0  # between two looks at an engine that is being loaded

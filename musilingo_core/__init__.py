@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from musilingo_core.engine import ChatEngine, Reply, load_engine
     from musilingo_core.errors import MusiLingoError
     from musilingo_core.features import Clip
-    from musilingo_core.generation import Sampling
     from musilingo_core.prompt import assistant, user
+    from musilingo_core.sampling import Sampling
 
 _HOMES = {
     "AudioLimits": "audio",
@@ -26,7 +26,7 @@ _HOMES = {
     "Clip": "features",
     "MusiLingoError": "errors",
     "Reply": "engine",
-    "Sampling": "generation",
+    "Sampling": "sampling",
     "assistant": "prompt",
     "load_engine": "engine",
     "user": "prompt",

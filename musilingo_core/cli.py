@@ -94,8 +94,8 @@ def _be_quiet() -> None:
 
 def _ask(options: argparse.Namespace) -> int:
     from musilingo_core.engine import load_engine
-    from musilingo_core.generation import Sampling
     from musilingo_core.prompt import Message, assistant, user
+    from musilingo_core.sampling import Sampling
 
     given = {name: getattr(options, name) for name in ("temperature", "max_new_tokens", "seed")}
     sampling = Sampling(**{name: value for name, value in given.items() if value is not None})

@@ -16,10 +16,11 @@ from musilingo_core.audio import AudioLimits, Waveform, read_blocks
 from musilingo_core.encoders import MusicEncoder, encode, fingerprint
 from musilingo_core.errors import PromptError, UnreadableAudio
 from musilingo_core.features import Clip, FeatureCache, clip_id
-from musilingo_core.generation import Sampling, TextStream, decode
+from musilingo_core.generation import TextStream, decode
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import Message, Prompt
+from musilingo_core.sampling import Sampling
 from musilingo_core.weights import (
     cache_folder,
     find_device,

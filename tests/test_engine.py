@@ -10,8 +10,8 @@ from musilingo_core.encoders import fingerprint
 from musilingo_core.engine import ChatEngine, hear
 from musilingo_core.errors import AudioError, AudioTooLong, ClipNotFound, PromptError
 from musilingo_core.features import FeatureCache
-from musilingo_core.generation import Sampling
 from musilingo_core.prompt import assistant, user
+from musilingo_core.sampling import Sampling
 from tests.conftest import CountingEncoder, tone
 from tests.test_generation import counted
 

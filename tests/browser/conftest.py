@@ -1,7 +1,6 @@
 """Chromium, and the page served on a fake engine as `app.py` serves it on a real one."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "demo"))  # for fake_engine
-
-from fake_engine import FakeEngine
-
 from demo.handlers import Handlers
 from demo.loading import EngineLoader
 from demo.page import launch_options, make_page
 from demo.settings import Settings
+from tests.demo.fake_engine import FakeEngine
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

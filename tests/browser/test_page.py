@@ -9,12 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fake_engine import FakeEngine
 
 from demo import content
 from demo.loading import EngineLoader, OnStatus
 from musilingo_core.errors import WeightsUnavailable
-from musilingo_core.generation import Sampling
+from musilingo_core.sampling import Sampling
+from tests.demo.fake_engine import FakeEngine
 
 if os.environ.get("CI") != "true":  # there a missing driver is a failure
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

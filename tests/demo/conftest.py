@@ -1,6 +1,5 @@
 """A fake engine, handlers on it, and small sound files."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-sys.path.insert(0, str(Path(__file__).parent))  # for fake_engine, in every import mode
-
-from fake_engine import FakeEngine
-
 from demo.handlers import Handlers
 from demo.loading import EngineLoader
 from demo.session import Session
+from tests.demo.fake_engine import FakeEngine
 
 RATE = 8_000  # Hz, enough for a tone
 

@@ -1,23 +1,6 @@
 """Words with numbers and names in them."""
 
-import pytest
-
 from demo import content
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (0, "0:00"),
-        (9.4, "0:09"),
-        (59.6, "1:00"),
-        (222, "3:42"),
-        (3600, "1:00:00"),
-        (3723, "1:02:03"),
-    ],
-)
-def test_a_clock_shows_minutes_and_seconds(seconds: float, shown: str) -> None:
-    assert content.clock(seconds) == shown
 
 
 def test_what_was_heard_is_said_from_start_to_end() -> None:

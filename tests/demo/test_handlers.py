@@ -7,14 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from fake_engine import FakeEngine
 
 from demo import content
 from demo.handlers import Handlers, Line, View, Views
 from demo.loading import EngineLoader
 from demo.session import MAX_QUESTION_CHARACTERS, Keeper, Session, text_message, text_of
 from musilingo_core.errors import PromptError, WeightsUnavailable
-from musilingo_core.generation import Sampling
+from musilingo_core.sampling import Sampling
+from tests.demo.fake_engine import FakeEngine
 
 SAMPLING = Sampling()
 HEARD = Line("heard 0:00–0:02 of 0:02", "done", detail="song.wav")
@@ -249,7 +249,7 @@ def test_an_error_of_the_engine_gives_the_question_back(
 def test_an_engine_that_says_nothing_gives_the_question_back(
     handlers: Handlers, engine: FakeEngine, with_song: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fake_engine.FakeReply.__next__", lambda self: next(iter(())))
+    monkeypatch.setattr("tests.demo.fake_engine.FakeReply.__next__", lambda self: next(iter(())))
     view = ask(handlers, with_song, "Is it loud?")
     assert view.notice == Line(content.EMPTY_ANSWER, "problem")
     assert view.question == "Is it loud?"

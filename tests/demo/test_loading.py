@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from fake_engine import FakeEngine
 
 from demo import content
 from demo.loading import EngineLoader, OnStatus
 from musilingo_core.errors import WeightsUnavailable
+from tests.demo.fake_engine import FakeEngine
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

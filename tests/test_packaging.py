@@ -1,0 +1,98 @@
+"""What is promised about installing: requirements, README, the built wheel."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from tests.conftest import tone
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def test_requirements_are_the_project_s_base_dependencies() -> None:
+    lines = (ROOT / "requirements.txt").read_text("utf-8").split("\n")
+    assert [line for line in lines if line] == sorted(PROJECT["dependencies"])
+
+
+def test_every_requirement_has_a_lower_and_an_upper_bound() -> None:
+    extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
+    for line in PROJECT["dependencies"] + extras:
+        assert re.fullmatch(r"[a-z0-9_-]+>=[\d.]+,<[\d.]+", line), line
+
+
+def test_ci_runs_the_readme_s_test_line_exactly() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    [line] = re.findall(r"<!-- test line -->\n```bash\n(.+)\n```", readme)
+    assert 'pytest -m "not slow and not gpu and not network"' in line
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert "<!-- test line -->" in script and "pytest" not in script
+
+
+def test_the_readme_opens_with_the_space_s_header() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    header = dict(
+        line.split(": ", 1) for line in readme.split("---\n")[1].splitlines() if ": " in line
+    )
+    assert header["sdk"] == "gradio" and header["app_file"] == "app.py"
+    assert (ROOT / header["app_file"]).is_file()
+    [gradio] = [line for line in PROJECT["dependencies"] if line.startswith("gradio")]
+    assert header["sdk_version"].startswith(gradio.split(">=")[1].split(",")[0])
+
+
+def test_no_weights_or_music_of_others_are_committed() -> None:
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    heavy = {".bin", ".gguf", ".pt", ".pth", ".safetensors", ".wav", ".flac", ".mp3", ".ogg"}
+    ours = {"musilingo_core/presets/starter/projection.safetensors"}
+    found = {name for name in files if Path(name).suffix in heavy}
+    assert all(name in ours or name.startswith("assets/examples/") for name in found), found
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_carries_projection_and_card(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in ("projection.safetensors", "musilingo.json", "README.md"):
+        assert f"musilingo_core/presets/starter/{name}" in names
+    assert "demo/static/page.css" in names
+    assert not any(name.startswith("tests/") for name in names)
+
+
+@pytest.mark.starter
+def test_the_wheel_in_an_empty_environment_answers_from_another_folder(
+    wheel: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", str(wheel)], check=True)
+    (tmp_path / "elsewhere").mkdir()
+    soundfile.write(tmp_path / "elsewhere" / "song.wav", tone(4), 16_000)
+    command = [python, "-m", "musilingo_core", "ask", "song.wav", "What do you hear?", "--json"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path / "elsewhere",
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    row = json.loads(done.stdout)
+    assert row["model"] == "starter" and row["answer"] and row["heard_s"] == 4.0

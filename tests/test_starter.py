@@ -1,0 +1,85 @@
+"""The real starter, on real sound: what a deaf model could not pass."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from musilingo_core import ChatEngine, Sampling, assistant, user
+from musilingo_core.prompt import Message
+
+EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
+GREEDY = Sampling(temperature=0, max_new_tokens=60)
+CHORALE, SONATA, HORNPIPE = (
+    EXAMPLES / name
+    for name in ("chorale-strings.mp3", "sonata-piano.mp3", "hornpipe-synthesizer.mp3")
+)
+
+pytestmark = pytest.mark.starter
+
+
+def ask(engine: ChatEngine, song: Path, *questions: str) -> list[str]:
+    """A conversation about a song; gives the answers."""
+    clip, messages, answers = engine.encode(song), list[Message](), []
+    for question in questions:
+        messages.append(user(question, None if messages else clip.clip_id))
+        answers.append(engine.reply(messages, GREEDY).text())
+        messages.append(assistant(answers[-1]))
+    return answers
+
+
+def test_two_songs_of_opposite_kind_get_opposite_answers(starter: ChatEngine) -> None:
+    question = "Is it slow or fast?"
+    assert "slow" in ask(starter, CHORALE, question)[0].lower()
+    assert "fast" in ask(starter, SONATA, question)[0].lower()
+
+
+def test_the_leading_instrument_is_named(starter: ChatEngine) -> None:
+    question = "What is the lead instrument?"
+    heard = [ask(starter, song, question)[0].lower() for song in (CHORALE, SONATA, HORNPIPE)]
+    assert "strings" in heard[0] and "piano" in heard[1] and "synth" in heard[2]
+
+
+def test_nobody_is_made_to_sing(starter: ChatEngine) -> None:
+    for song in (CHORALE, SONATA, HORNPIPE):
+        answer = ask(starter, song, "Is there a singer?")[0].lower()
+        assert "instrumental" in answer or "nobody" in answer
+
+
+def test_a_follow_up_is_about_the_song_and_the_answer_before(starter: ChatEngine) -> None:
+    _, why = ask(starter, CHORALE, "What genre is this?", "What makes you say that?")
+    assert "strings" in why.lower()
+    _, other = ask(starter, SONATA, "What genre is this?", "What makes you say that?")
+    assert "piano" in other.lower() != why.lower()
+
+
+def test_a_moment_is_heard_where_the_question_points(starter: ChatEngine, tmp_path: Path) -> None:
+    from musilingo_core.audio import load_audio
+
+    first, second = (load_audio(song, 16_000)[: 30 * 16_000] for song in (CHORALE, SONATA))
+    song = tmp_path / "two.wav"
+    soundfile.write(song, np.concatenate([first, second]), 16_000)
+    early, late = (ask(starter, song, f"What do you hear at {at}?")[0] for at in ("0:12", "0:47"))
+    assert "strings" in early.lower() and "piano" in late.lower()
+
+
+def test_noise_is_not_called_music(starter: ChatEngine, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal(16_000 * 15).astype(np.float32) / 10
+    soundfile.write(tmp_path / "noise.wav", noise, 16_000)
+    assert "noise" in ask(starter, tmp_path / "noise.wav", "What do you hear?")[0].lower()
+
+
+def test_what_no_ear_can_tell_is_not_told(starter: ChatEngine) -> None:
+    for question in ("What is the title?", "What key is it in?"):
+        assert "cannot tell" in ask(starter, CHORALE, question)[0].lower()
+
+
+def test_the_same_seed_says_the_same(starter: ChatEngine) -> None:
+    clip = starter.encode(CHORALE)
+    sampling = Sampling(temperature=1.0, seed=7, max_new_tokens=30)
+    texts = [
+        starter.reply([user("Describe this song.", clip.clip_id)], sampling).text()
+        for _ in range(2)
+    ]
+    assert texts[0] == texts[1]
