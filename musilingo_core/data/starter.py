@@ -29,7 +29,7 @@ from musilingo_core.features import Clip, FeatureCache, clip_id
 from musilingo_core.weights import cache_folder
 
 ROW_S = 2.992  # seconds from one feature row to the next
-MOST_ROWS = 24  # of a made-up song; a longer one has each row stand for more seconds
+MOST_ROWS = 24  # of a song (72 s); in a longer one each row stands for more seconds
 LONGEST_S = 600.0
 MOST_PUSH = 7.0  # standard deviations that features may be moved towards a class
 LIMITS = AudioLimits(max_duration_s=3600)  # training songs may be longer than a visitor's
@@ -161,7 +161,7 @@ def build(
         for _ in range(int(recipe.conversations * share)):
             source, rows, certain = _draw(mixer, material, recipe, rng)
             clip_id = f"{len(clips):06}"
-            clip = _stretch(rows, clip_id, name, rng)
+            clip = _timed(rows, clip_id, name, rng)
             scene = _scene(clip, certain, teacher)
             turns = write(scene, rng, rng.randint(2, recipe.turns))
             if not turns:
@@ -202,7 +202,7 @@ def _cut(rows: Tensor, rng: Random) -> Tensor:
     return rows[start : start + count]
 
 
-def _stretch(rows: Tensor, clip_id: str, name: str, rng: Random) -> Clip:
+def _timed(rows: Tensor, clip_id: str, name: str, rng: Random) -> Clip:
     """A clip of those rows: mostly of their real length, some as long as ten minutes."""
     row_s = ROW_S
     if len(rows) >= 8 and rng.random() < 0.5:
@@ -236,6 +236,12 @@ def _scene(clip: Clip, certain: Facts | None, teacher: Teacher) -> Scene:
 
 
 FAMILY_NAMES = {"flute": "flute", "woodwind": "flute", "mallets": "bells"}
+
+
+def _stretch(rows: Tensor) -> Tensor:
+    """At most `MOST_ROWS` neighbouring rows, from a third into a song: no long song shall rule."""
+    start = int(0.3 * max(len(rows) - MOST_ROWS, 0))
+    return rows[start : start + MOST_ROWS]
 
 
 def rendered_facts(row: dict[str, Any]) -> Facts:
@@ -283,7 +289,7 @@ def gather(
                 yield row, clip.features
 
     return Material(
-        songs=[features for _, features in rows(music, "songs")],
+        songs=[_stretch(features) for _, features in rows(music, "songs")],
         rendered=[(f, rendered_facts(row)) for row, f in rows(rendered, "rendered scores")],
         other=[(f, Facts(kind=row["kind"])) for row, f in rows(not_music, "what is no music")],
     )
