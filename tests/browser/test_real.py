@@ -1,0 +1,87 @@
+"""The whole road in Chromium: the page, the real starter, real sound."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from demo import content
+from demo.loading import EngineLoader
+from musilingo_core import ChatEngine
+from tests.browser.test_page import (
+    Page,
+    answers,
+    ask,
+    expect,
+    finish,
+    remove_song,
+    start_asking,
+    upload,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.starter]
+
+EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
+CHORALE, SONATA = EXAMPLES / "chorale-strings.mp3", EXAMPLES / "sonata-piano.mp3"
+PATIENCE_MS = 120_000  # two cores may be busy
+
+
+@pytest.fixture(scope="module")
+def real(serve: Callable[..., str], starter: ChatEngine) -> str:
+    """Where the page with the real starter is."""
+    loader = EngineLoader(lambda on_status: starter)
+    loader.start()
+    return serve(loader, max_file_mb=50)
+
+
+@pytest.fixture
+def tab(visit: Callable[..., Page], real: str) -> Page:
+    """A visitor whose song is the chorale."""
+    tab = visit(real)
+    tab.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    upload(tab, CHORALE, "heard 0:00–1:00 of 1:00")
+    return tab
+
+
+def test_a_real_song_is_talked_about_and_the_second_turn_builds_on_the_first(tab: Page) -> None:
+    ask(tab, "What is the lead instrument?")
+    ask(tab, "What makes you say that?")
+    first, second = answers(tab)
+    assert "strings" in first.lower() and "strings" in second.lower()
+
+
+def test_stop_ends_a_real_answer_and_retry_gives_a_whole_one(tab: Page) -> None:
+    start_asking(tab, "Describe this song.")
+    tab.locator(".stop-button").click()
+    expect(tab.locator("#notice")).to_contain_text(content.STOPPED)
+    ask(tab, "Describe this song.")
+    tab.get_by_label("Retry").last.click()
+    finish(tab)
+    time.sleep(1)
+    finish(tab)
+    assert "strings" in answers(tab)[-1].lower()
+
+
+def test_a_bad_file_is_one_sentence_and_the_next_song_is_heard(tab: Page, sounds: Path) -> None:
+    remove_song(tab)
+    upload(tab, sounds / "notes.mp3", None)
+    expect(tab.locator("#song-line")).to_contain_text("“notes.mp3” cannot be read as music")
+    upload(tab, SONATA, "heard 0:00–")
+    ask(tab, "What is the lead instrument?")
+    assert "piano" in answers(tab)[-1].lower()
+
+
+def test_two_visitors_hear_their_own_songs(
+    tab: Page, visit: Callable[..., Page], real: str
+) -> None:
+    other = visit(real)
+    other.set_default_timeout(PATIENCE_MS)
+    upload(other, SONATA, "heard 0:00–")
+    start_asking(tab, "What is the lead instrument?")
+    start_asking(other, "What is the lead instrument?")
+    for page in (tab, other):
+        expect(page.locator(".bot.message")).to_have_count(1)
+        finish(page)
+    assert "strings" in answers(tab)[0].lower() and "piano" in answers(other)[0].lower()
