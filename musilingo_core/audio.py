@@ -19,6 +19,10 @@ Waveform = npt.NDArray[np.float32]
 
 BLOCK_S = 10.0  # seconds decoded at a time
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000  # Hz, source sample rates accepted
+MOST_CHANNELS = 32
+LOUDEST = 8.0  # sample value; above it a float file is not scaled to −1 … 1
+
+UNKNOWN_LENGTH = 2**62  # frames; libsndfile's word for “no idea” lies above
 
 # What FFmpeg may open. A playlist format here would let an upload name other files of the server.
 FFMPEG_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,ogg,mp3,flac,wav,aiff,asf,caf"
@@ -44,6 +48,7 @@ class _Source:
     """An opened file: blocks of (samples, channels) float32 at `sample_rate` Hz."""
 
     sample_rate: int
+    channels: int
     declared_s: float | None  # length the header claims; None when it claims none
     exact: bool  # a file shorter than it claims is damaged
     blocks: Iterator[Waveform]
@@ -87,13 +92,14 @@ def read_blocks(
     if source.declared_s is not None and source.declared_s > limits.max_duration_s:
         raise AudioTooLong(path.name, source.declared_s, limits.max_duration_s)
     resampler = soxr.ResampleStream(source.sample_rate, sample_rate, 1, dtype="float32")
-    samples, peak = 0, 0.0
+    samples, peak, mono_peak = 0, 0.0, 0.0
     for block in _reporting_damage(path, source):
         mono = block.mean(axis=1, dtype=np.float32)
-        if not np.isfinite(mono).all():
-            raise UnreadableAudio(path.name, ["it holds samples that are not numbers"])
         samples += len(mono)
-        peak = max(peak, float(np.abs(mono).max(initial=0.0)))
+        peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        mono_peak = max(mono_peak, float(np.abs(mono).max(initial=0.0)))
+        if not np.isfinite(mono).all() or peak > LOUDEST:
+            raise UnreadableAudio(path.name, ["its samples do not lie between −1 and 1"])
         duration_s = samples / source.sample_rate
         if duration_s > limits.max_duration_s:
             raise AudioTooLong(path.name, duration_s, limits.max_duration_s)
@@ -101,7 +107,7 @@ def read_blocks(
             on_progress(min(duration_s / source.declared_s, 1.0))
         yield resampler.resample_chunk(mono)
     yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    _check_whole(path.name, samples / source.sample_rate, peak, limits)
+    _check_whole(path.name, samples / source.sample_rate, peak, mono_peak, limits)
 
 
 def load_audio(path: str | Path, sample_rate: int, limits: AudioLimits = AudioLimits()) -> Waveform:
@@ -116,12 +122,20 @@ def load_audio(path: str | Path, sample_rate: int, limits: AudioLimits = AudioLi
     return np.concatenate(list(read_blocks(path, sample_rate, limits)))
 
 
-def _check_whole(name: str, duration_s: float, peak: float, limits: AudioLimits) -> None:
+def _check_whole(
+    name: str, duration_s: float, peak: float, mono_peak: float, limits: AudioLimits
+) -> None:
     if duration_s < limits.min_duration_s:
         raise AudioTooShort(name, duration_s, limits.min_duration_s)
-    peak_dbfs = 20 * float(np.log10(max(peak, 1e-10)))
-    if peak_dbfs < limits.silence_dbfs:
-        raise SilentAudio(name, peak_dbfs)
+    if _dbfs(peak) < limits.silence_dbfs:
+        raise SilentAudio(name, _dbfs(peak))
+    if _dbfs(mono_peak) < limits.silence_dbfs:
+        raise UnreadableAudio(name, ["its channels cancel each other out when mixed to mono"])
+
+
+def _dbfs(peak: float) -> float:
+    """A sample value in decibels below full scale."""
+    return 20 * float(np.log10(max(peak, 1e-10)))
 
 
 def _open(path: Path) -> _Source:
@@ -137,6 +151,8 @@ def _open(path: Path) -> _Source:
         except _CannotRead as error:
             reasons.append(str(error))
             continue
+        if source.channels > MOST_CHANNELS:
+            raise UnreadableAudio(path.name, [f"it has {source.channels} channels"])
         if not LOWEST_RATE <= source.sample_rate <= HIGHEST_RATE:
             raise UnreadableAudio(
                 path.name, [f"its sample rate of {source.sample_rate} Hz is not 8 to 192 kHz"]
@@ -168,9 +184,12 @@ def _open_with_libsndfile(path: Path) -> _Source:
     except (soundfile.LibsndfileError, TypeError) as error:
         # TypeError: soundfile takes the extension .raw as a wish for headerless data.
         raise _CannotRead(f"libsndfile: {_first_line(error)}") from error
+    if not 0 < file.frames < UNKNOWN_LENGTH:  # written to a pipe: FFmpeg finds the end itself
+        file.close()
+        raise _CannotRead("libsndfile: its header says no length")
 
     def blocks() -> Iterator[Waveform]:
-        size = int(BLOCK_S * file.samplerate)
+        size = _block_size(file.samplerate, file.channels)
         with file:
             while True:
                 try:
@@ -182,44 +201,69 @@ def _open_with_libsndfile(path: Path) -> _Source:
                 yield block
 
     exact = file.format in {"WAV", "WAVEX", "FLAC", "AIFF"}
-    return _Source(file.samplerate, file.frames / file.samplerate, exact, blocks())
+    declared_s = file.frames / file.samplerate
+    return _Source(file.samplerate, file.channels, declared_s, exact, blocks())
 
 
 def _open_with_ffmpeg(path: Path) -> _Source:
     import av
 
     try:
-        container = av.open(str(path), options={"format_whitelist": FFMPEG_FORMATS})
-    except (av.FFmpegError, OSError) as error:
+        container = av.open(
+            f"file:{path.resolve()}",  # a name with a colon is no protocol
+            options={"format_whitelist": FFMPEG_FORMATS, "protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except (av.FFmpegError, OSError, UnicodeError) as error:
         raise _CannotRead(f"FFmpeg: {_first_line(error)}") from error
     streams = container.streams.audio
     if not streams or not streams[0].rate:
         container.close()
         raise _CannotRead("FFmpeg: it holds no sound")
-    rate = streams[0].rate
+    rate, channels = streams[0].rate, streams[0].channels
     declared_s = container.duration / av.time_base if container.duration else None
-    return _Source(rate, declared_s, False, _ffmpeg_blocks(container, rate))
+    return _Source(rate, channels, declared_s, False, _ffmpeg_blocks(container, rate))
 
 
 def _ffmpeg_blocks(container: Any, rate: int) -> Iterator[Waveform]:
-    """Decoded frames, gathered to blocks of `BLOCK_S`."""
-    import av
-
-    planar = av.AudioResampler(format="fltp")  # the sample format only: rate and channels stay
+    """Decoded frames at one rate, gathered to blocks; channels may change from block to block."""
     waiting: list[Waveform] = []
     with container:
-        frames = container.decode(audio=0)
-        while True:
-            try:
-                frame = next(frames, None)
-            except av.FFmpegError as error:
-                raise _CannotRead(_first_line(error)) from error
-            waiting += [part.to_ndarray().T for part in planar.resample(frame)]
-            if waiting and (frame is None or sum(map(len, waiting)) >= BLOCK_S * rate):
+        for piece in _ffmpeg_pieces(container, rate):
+            channels = waiting[0].shape[1] if waiting else piece.shape[1]
+            full = sum(map(len, waiting)) >= _block_size(rate, channels)
+            if waiting and (full or piece.shape[1] != channels):
                 yield np.concatenate(waiting)
                 waiting = []
+            waiting.append(piece)
+        if waiting:
+            yield np.concatenate(waiting)
+
+
+def _ffmpeg_pieces(container: Any, rate: int) -> Iterator[Waveform]:
+    """Decoded frames as (samples, channels) float32, each at the stream's first rate."""
+    import av
+
+    forms: dict[tuple[str, str, int], Any] = {}  # a stream may change its form midway
+    frames = container.decode(audio=0)
+    while True:
+        try:
+            frame = next(frames, None)
             if frame is None:
+                for resampler in forms.values():
+                    yield from (part.to_ndarray().T for part in resampler.resample(None))
                 return
+            form = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if form not in forms:
+                forms[form] = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
+            yield from (part.to_ndarray().T for part in forms[form].resample(frame))
+        except (av.FFmpegError, ValueError) as error:
+            raise _CannotRead(_first_line(error)) from error
+
+
+def _block_size(rate: int, channels: int) -> int:
+    """Samples a block, so that its bytes stay the same however many channels there are."""
+    return max(1, int(BLOCK_S * rate / channels))
 
 
 def _first_line(error: BaseException) -> str:

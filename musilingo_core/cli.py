@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from musilingo_core.errors import MusiLingoError
+from musilingo_core.errors import MusiLingoError, UnreadableAudio
 
 BAD_INPUT = 2  # exit code
 
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train the projection from a manifest")
     train.add_argument("manifest", type=Path, metavar="MANIFEST")
     train.add_argument("--output", type=Path, required=True, metavar="DIR")
+    train.add_argument("--start", type=Path, metavar="FILE", help="a projection to go on from")
     _model_options(train)
     for name, kind in _training_options():
         train.add_argument(f"--{name.replace('_', '-')}", type=kind)
@@ -85,6 +86,12 @@ def _training_options() -> list[tuple[str, type]]:
     return [(f.name, type(f.default)) for f in fields(TrainingConfig)]
 
 
+def _check_file(path: Path) -> None:
+    """Says at once that a file is missing, before weights are fetched."""
+    if not path.is_file():
+        raise UnreadableAudio(path.name, ["there is no such file"])
+
+
 def _be_quiet() -> None:
     """stderr is for what the user must know: no bars of files that load in a second."""
     from transformers.utils import logging
@@ -97,6 +104,7 @@ def _ask(options: argparse.Namespace) -> int:
     from musilingo_core.prompt import Message, assistant, user
     from musilingo_core.sampling import Sampling
 
+    _check_file(options.song)
     given = {name: getattr(options, name) for name in ("temperature", "max_new_tokens", "seed")}
     sampling = Sampling(**{name: value for name, value in given.items() if value is not None})
     engine = load_engine(
@@ -152,6 +160,7 @@ def _encode(options: argparse.Namespace) -> int:
     from musilingo_core.features import save_clip
     from musilingo_core.weights import encoder_folder, find_preset, load_encoder
 
+    _check_file(options.song)
     folder = options.encoder or encoder_folder(find_preset(options.preset), _Status())
     clip = hear(load_encoder(folder, options.device), options.song)
     save_clip(clip, options.output)
@@ -188,6 +197,7 @@ def _train(options: argparse.Namespace) -> int:
         config,
         clips_for(model),
         lambda row: print(json.dumps(row), flush=True),
+        options.start,
     )
     return 0
 

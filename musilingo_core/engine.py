@@ -7,6 +7,7 @@ engine keeps no conversation; messages carry all there is to know, songs by the 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,13 @@ from torch import Tensor
 
 from musilingo_core.audio import AudioLimits, Waveform, read_blocks
 from musilingo_core.encoders import MusicEncoder, encode, fingerprint
-from musilingo_core.errors import PromptError, UnreadableAudio
+from musilingo_core.errors import (
+    AudioTooLong,
+    ClipNotFound,
+    ConfigError,
+    PromptError,
+    UnreadableAudio,
+)
 from musilingo_core.features import Clip, FeatureCache, clip_id
 from musilingo_core.generation import TextStream, decode
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
@@ -125,14 +132,21 @@ class ChatEngine:
             AudioError: The file cannot be used; says why.
         """
         key = self.clip_id(path)
-        if key in self.cache:
-            return self.cache.get(key)
-        with self._encoding:  # one song at a time: memory stays flat, a second asker finds it kept
-            return self.cache.get_or(key, lambda: self._hear(path, on_progress))
+        try:
+            clip = self.cache.get(key)
+        except ClipNotFound:
+            # One song at a time: memory stays flat, and a second asker finds it kept.
+            with self._encoding:
+                clip = self.cache.get_or(key, lambda: self._hear(key, path, on_progress))
+        if clip.duration_s > self.limits.max_duration_s:  # heard when the limit was another
+            raise AudioTooLong(Path(path).name, clip.duration_s, self.limits.max_duration_s)
+        return clip
 
-    def _hear(self, path: str | Path, on_progress: Callable[[float], None] | None) -> Clip:
-        tower = self.model.audio_tower
-        return hear(tower, path, self.limits, on_progress, self.fingerprint)
+    def _hear(
+        self, key: str, path: str | Path, on_progress: Callable[[float], None] | None
+    ) -> Clip:
+        clip = hear(self.model.audio_tower, path, self.limits, on_progress, self.fingerprint)
+        return replace(clip, clip_id=key)  # the name under which it was asked for
 
     def clip_id(self, path: str | Path) -> str:
         """The id of a sound file's clip.
@@ -171,6 +185,9 @@ class ChatEngine:
         if not messages or messages[-1].get("role") != "user":
             raise PromptError("The last message is not a question; please ask one.")
         room = self.context_tokens - sampling.max_new_tokens
+        if room < self.context_tokens // 2:
+            most = self.context_tokens // 2
+            raise ConfigError(f"This model can give replies of up to {most} tokens.")
         prompt = self.processor.fit(messages, self.clip, room)
         stream = TextStream(self.processor.tokenizer, self.stop_strings)
         return Reply(prompt, self._tokens(prompt, sampling), stream, begun)
@@ -182,6 +199,7 @@ class ChatEngine:
             self._embeds(prompt),
             sampling,
             stop_ids=sorted(self._stop_ids()),
+            never=[self.model.config.audio_token_id],
         )
 
     @torch.inference_mode()
@@ -263,12 +281,11 @@ def load_engine(
     """
     place = find_device(device)  # before minutes of loading
     if model is not None:
-        loaded, processor = load_folder(model)
+        loaded, processor = load_folder(model, place)
         name, licences = Path(model).name, tuple[tuple[str, str], ...]()
     else:
         chosen = find_preset(preset)
-        loaded, processor = load_preset(chosen, on_status, projection)
+        loaded, processor = load_preset(chosen, place, on_status, projection)
         name, licences = chosen.name, chosen.licences
-    loaded.to(place)
     cache = FeatureCache(cache_folder() / "features")
     return ChatEngine(loaded, processor, name, cache, limits, licences)

@@ -4,6 +4,7 @@ Kept are the encoder's rows *before* the projection, so a newly trained projecti
 """
 
 import hashlib
+import logging
 import os
 import tempfile
 import threading
@@ -18,6 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from musilingo_core.errors import ClipNotFound
+
+logger = logging.getLogger(__name__)
 
 ID_DIGITS = 16  # hex digits of a clip id
 MEGABYTE = 1_000_000
@@ -163,9 +166,13 @@ class FeatureCache:
     def put(self, clip: Clip) -> None:
         """Keeps a clip in memory and on disk."""
         self._remember(clip)
-        if self.folder is not None:
+        if self.folder is None:
+            return
+        try:
             save_clip(clip, self._path(self.folder, clip.clip_id))
             self._bound_disk(self.folder)
+        except (OSError, SafetensorError) as error:  # a full disk must not cost anyone their song
+            logger.warning("The features of a song could not be kept on disk: %s", error)
 
     def get_or(self, key: str, make: Callable[[], Clip]) -> Clip:
         """The clip of this id; made and kept when there is none."""
@@ -197,9 +204,11 @@ class FeatureCache:
             os.utime(path)
         except FileNotFoundError:
             return None
-        except (SafetensorError, KeyError, ValueError, OSError):
-            path.unlink(missing_ok=True)  # damaged: made again by whoever has the song
+        except OSError as error:
+            logger.warning("The features of a song could not be read: %s", error)
             return None
+        except (SafetensorError, KeyError, ValueError):
+            return None  # damaged: made again, and then overwritten
         return clip
 
     def _bound_disk(self, folder: Path) -> None:

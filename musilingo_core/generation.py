@@ -20,6 +20,7 @@ from transformers import (
 
 from musilingo_core.sampling import Sampling
 
+COLDEST = 1e-3  # a lower temperature is 0: dividing by it would overflow
 UNFINISHED = "\ufffd"  # what a decoder shows for the first bytes of a character
 
 
@@ -29,7 +30,7 @@ def decode(
     inputs_embeds: Tensor,
     sampling: Sampling,
     stop_ids: Sequence[int] = (),
-    cache: Any = None,
+    never: Sequence[int] = (),
 ) -> Iterator[int]:
     """Yields token ids, computing each when it is asked for.
 
@@ -38,19 +39,21 @@ def decode(
         inputs_embeds: (1, length, hidden), the prompt.
         sampling: How to choose.
         stop_ids: Tokens that end the reply; the one that did is not yielded.
-        cache: Key/value states of what comes before the prompt; filled as it goes.
+        never: Tokens that are never chosen, such as the placeholder of music.
     """
-    cache = cache if cache is not None else DynamicCache(config=language_model.config)
+    cache = DynamicCache(config=language_model.config)
     filters = _filters(sampling)
     dice = None
-    if sampling.temperature > 0:
+    if sampling.temperature >= COLDEST:
         dice = torch.Generator()
         dice.manual_seed(sampling.seed) if sampling.seed is not None else dice.seed()
     said: list[int] = []
     step: dict[str, Tensor] = {"inputs_embeds": inputs_embeds}
     for _ in range(sampling.max_new_tokens):
         outputs = language_model(**step, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        token = _choose(outputs.logits[:, -1].float().cpu(), said, filters, dice)
+        logits = outputs.logits[:, -1].float().cpu()
+        logits[:, list(never)] = -torch.inf
+        token = _choose(logits, said, filters, dice)
         if token in stop_ids:
             return
         said.append(token)
@@ -62,7 +65,7 @@ def _filters(sampling: Sampling) -> LogitsProcessorList:
     filters = LogitsProcessorList()
     if sampling.repetition_penalty != 1:
         filters.append(RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty)))
-    if sampling.temperature > 0:
+    if sampling.temperature >= COLDEST:
         filters.append(TemperatureLogitsWarper(float(sampling.temperature)))
         if sampling.top_k:
             filters.append(TopKLogitsWarper(sampling.top_k))

@@ -142,6 +142,17 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             **kwargs,
         )
 
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, **kwargs: Any
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """As transformers does for beams; a list of clips is repeated as rows of a batch are."""
+        music = {name: kwargs.pop(name, None) for name in ("input_values", "audio_features")}
+        ids, inputs = super()._expand_inputs_for_generation(expand_size=expand_size, **kwargs)
+        for name, clips in music.items():
+            if clips is not None:
+                inputs[name] = [clip for clip in clips for _ in range(expand_size)]
+        return ids, inputs
+
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As transformers does, with the music given to the first pass only."""
         music = {name: kwargs.pop(name, None) for name in ("input_values", "audio_features")}

@@ -71,12 +71,17 @@ class MusiLingoProcessor(ProcessorMixin):
         conversations: Sequence[Sequence[Message]],
         find_clip: Callable[[str], Clip],
     ) -> BatchFeature:
-        """Renders conversations and batches them for `MusiLingoForConditionalGeneration`."""
-        return collate([self.render(messages, find_clip) for messages in conversations])
+        """Renders conversations and batches them for `MusiLingoForConditionalGeneration`.
+
+        Where a conversation ends with a question, padding stands on the left, for `generate`.
+        """
+        asks = any(messages[-1].get("role") == "user" for messages in conversations)
+        prompts = [self.render(messages, find_clip) for messages in conversations]
+        return collate(prompts, left=asks)
 
 
-def collate(prompts: Sequence[Prompt]) -> BatchFeature:
-    """Prompts of different lengths as one batch, padded on the right.
+def collate(prompts: Sequence[Prompt], left: bool = False) -> BatchFeature:
+    """Prompts of different lengths as one batch, padded on the right or on the left.
 
     Returns:
         `input_ids`, `attention_mask`, `labels` (batch, length) and `audio_features`, a list of
@@ -85,7 +90,8 @@ def collate(prompts: Sequence[Prompt]) -> BatchFeature:
     length = max(len(prompt.ids) for prompt in prompts)
 
     def padded(values: list[int], filler: int) -> Tensor:
-        return torch.tensor(values + [filler] * (length - len(values)))
+        padding = [filler] * (length - len(values))
+        return torch.tensor(padding + values if left else values + padding)
 
     features = [rows for prompt in prompts for rows in prompt.audio_features]
     return BatchFeature(

@@ -11,8 +11,10 @@ The words around the turns come from the tokenizer's own chat template; what peo
 read as template or as special token.
 """
 
+import math
 import re
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,20 +152,34 @@ def fit(
     Raises:
         ContextTooLong: Instructions, music and the last question alone are too long.
     """
-    messages, dropped = list(messages), 0
-    while True:
-        prompt = render(messages, find_clip, tokenizer, form)
-        if len(prompt.ids) <= limit:
-            prompt.dropped_turns = dropped
-            return prompt
-        users = [i for i, message in enumerate(messages) if message["role"] == "user"]
-        if len(users) < 2:
-            raise ContextTooLong(len(prompt.ids), limit)
-        first, second = users[:2]
-        songs = [p for p in messages[first]["content"] if p["type"] == "clip"]
-        kept = messages[second] | {"content": [*songs, *messages[second]["content"]]}
-        messages = [*messages[:first], kept, *messages[second + 1 :]]
-        dropped += 1
+
+    def rendered(dropped: int) -> Prompt:
+        return render(_without_oldest(messages, dropped), find_clip, tokenizer, form)
+
+    prompt = rendered(0)
+    if len(prompt.ids) <= limit:
+        return prompt
+    turns = sum(message["role"] == "user" for message in messages)
+    # The fewest dropped turns that fit, found by halving: a long chat is rendered a few times.
+    options = range(1, turns)
+    fewest = bisect_left(options, True, key=lambda dropped: len(rendered(dropped).ids) <= limit)
+    if fewest == len(options):
+        raise ContextTooLong(len(rendered(turns - 1).ids), limit)
+    prompt = rendered(options[fewest])
+    prompt.dropped_turns = options[fewest]
+    return prompt
+
+
+def _without_oldest(messages: Sequence[Message], turns: int) -> list[Message]:
+    """Leaves so many turns out; the songs of those move to the first one left."""
+    users = [i for i, message in enumerate(messages) if message["role"] == "user"]
+    if not turns:
+        return list(messages)
+    first, left = users[0], users[turns]
+    gone = [part for i in users[:turns] for part in messages[i]["content"]]
+    songs = [part for part in gone if part["type"] == "clip"]
+    kept = messages[left] | {"content": [*songs, *messages[left]["content"]]}
+    return [*messages[:first], kept, *messages[left + 1 :]]
 
 
 def check(messages: Sequence[Message]) -> None:
@@ -172,6 +188,8 @@ def check(messages: Sequence[Message]) -> None:
     Raises:
         PromptError: No messages, a wrong role or order, or a part that is neither text nor clip.
     """
+    if not all(isinstance(message, dict) for message in messages):
+        raise PromptError("A message is an object with role and content.")
     turns = [m.get("role") for m in messages if m.get("role") != "system"]
     wanted = ["user", "assistant"] * len(turns)
     if (
@@ -184,15 +202,30 @@ def check(messages: Sequence[Message]) -> None:
         parts = message.get("content")
         if not isinstance(parts, list) or not all(_is_part(part) for part in parts):
             raise PromptError("A message's content is a list of text and clip parts.")
-        if not any(part["type"] == "text" and part["text"].strip() for part in parts):
+        words = "".join(part["text"] for part in parts if part["type"] == "text").strip()
+        if not words and message["role"] == "user":  # a model may have nothing to say
             raise PromptError("A message is empty; please write a question.")
 
 
 def _is_part(part: object) -> bool:
+    """Whether a thing from outside is a text or clip part that can be rendered."""
     if not isinstance(part, dict):
         return False
-    wanted = {"text": "text", "clip": "clip_id"}.get(part.get("type", ""))
-    return wanted is not None and isinstance(part.get(wanted), str)
+    if part.get("type") == "text":
+        return isinstance(part.get("text"), str) and _is_unicode(part["text"])
+    if part.get("type") != "clip" or not isinstance(part.get("clip_id"), str):
+        return False
+    edges = (part.get("start_s", 0.0), part.get("end_s", math.inf))
+    return (
+        ("start_s" in part) == ("end_s" in part)
+        and all(isinstance(edge, int | float) for edge in edges)
+        and 0 <= edges[0] < edges[1]
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text holds whole characters only; JSON can bring half ones."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _add_message(

@@ -12,18 +12,23 @@ from musilingo_core.errors import PromptError
 AROUND_S = 5.0  # seconds heard on either side of a single moment
 EDGE_S = 10.0  # seconds that count as the beginning or the end
 
-_CLOCK = r"(?:(\d{1,2}):)?(\d{1,3}):([0-5]\d)(?!\d)"
-_SECONDS = r"(\d{1,4}(?:\.\d+)?)\s*(?:seconds?|secs?)\b"  # not “80s”, which is a decade
-_MINUTES = r"(\d{1,2})\s*(?:minutes?|mins?)(?:\s*(?:and\s*)?(\d{1,2})\s*(?:seconds?|secs?|s)?\b)?"
-_MOMENT = re.compile(rf"(?<![\d:]){_CLOCK}|(?<![\w.:]){_MINUTES}|(?<![\w.:]){_SECONDS}", re.I)
-_JOINED = re.compile(r"\s*(?:to|until|till|and|[-–—])\s*", re.I)
-_WORDS = {
-    "beginning": re.compile(
-        r"\b(?:beginning|intro|introduction|(?:begins?|starts?|opens?))\b", re.I
-    ),
-    "middle": re.compile(r"\bmiddle\b", re.I),
-    "end": re.compile(r"\b(?:ending|outro|finale|at the end|the end|ends?|finish(?:es)?)\b", re.I),
+_UNIT = r"(?:(s)ec(?:ond)?s?|(m)in(?:ute)?s?)\b"
+_NUMBER = r"(\d{1,4}(?:\.\d+)?)"
+_TO = r"\s*(?:to|until|till|and|[-–—])\s*"
+# “80s” is a decade and “a 5 minute walk” a length: plain numbers count only where words point.
+_PATTERNS = {
+    "edge": rf"\b(?P<edge>first|last|final)\s+{_NUMBER}\s*{_UNIT}",
+    "range": rf"\b(?:from|between)\s+{_NUMBER}{_TO}{_NUMBER}\s*{_UNIT}",
+    "clock": r"(?<![\d:])(?:(\d{1,2}):)?(\d{1,3}):([0-5]\d)(?![\d:])",
+    "point": rf"\b(?:at|after|around|about|near|from)\s+{_NUMBER}\s*{_UNIT}"
+    rf"(?:\s*(?:and\s+)?{_NUMBER}\s*sec(?:ond)?s?\b)?",
+    "beginning": r"\b(?:beginning|intro|introduction"
+    r"|(?:it|song|music|piece|track)\s+(?:begin|start)s?)\b",
+    "middle": r"\bin the middle\b",
+    "end": r"\b(?:ending|outro|finale|at the end|(?:it|song|music|piece|track)\s+ends?)\b",
 }
+_ANY = {name: re.compile(pattern, re.I) for name, pattern in _PATTERNS.items()}
+_JOINED = re.compile(_TO, re.I)
 
 
 @dataclass(frozen=True)
@@ -54,49 +59,74 @@ def find_spans(text: str, duration_s: float) -> list[Span]:
     Raises:
         PromptError: A named moment lies after the end of the song.
     """
-    spans = [*_clock_spans(text, duration_s), *_word_spans(text, duration_s)]
+    found: list[tuple[int, Span]] = []
+    for kind, pattern in _ANY.items():
+        for match in pattern.finditer(text):
+            if kind != "clock":
+                found.append((match.start(), _named(kind, match, duration_s)))
+        if kind == "clock":
+            found += _clock_spans(text, duration_s)
+        else:  # what one pattern has read, no other may read again
+            text = pattern.sub(lambda match: " " * len(match.group()), text)
+    spans = [span for _, span in sorted(found, key=lambda item: item[0])]
     return list(dict.fromkeys(spans))
 
 
-def _clock_spans(text: str, duration_s: float) -> list[Span]:
-    moments = [(m.start(), m.end(), _seconds(m)) for m in _MOMENT.finditer(text)]
+def _named(kind: str, match: re.Match[str], duration_s: float) -> Span:
+    """The stretch behind a match of any pattern but the clock's."""
+    edge = min(EDGE_S, duration_s)
+    middle = (duration_s - edge) / 2
+    if kind == "beginning":
+        return Span(0.0, edge)
+    if kind == "middle":
+        return Span(middle, middle + edge)
+    if kind == "end":
+        return Span(duration_s - edge, duration_s)
+    if kind == "edge":
+        side, number, _, minutes = match.groups()
+        length = min(float(number) * (60 if minutes else 1), duration_s)
+        return (
+            Span(0.0, length) if side.lower() == "first" else Span(duration_s - length, duration_s)
+        )
+    if kind == "range":
+        start, end, _, minutes = match.groups()
+        scale = 60 if minutes else 1
+        return _span(float(start) * scale, float(end) * scale, duration_s)
+    number, _, minutes, rest = match.groups()
+    return _span(float(number) * (60 if minutes else 1) + float(rest or 0), None, duration_s)
+
+
+def _clock_spans(text: str, duration_s: float) -> list[tuple[int, Span]]:
+    """Moments like 1:10 and ranges like 1:05–1:20, with their places in the text."""
+    moments = list(_ANY["clock"].finditer(text))
     spans = []
     while moments:
-        _, end, seconds = moments.pop(0)
-        if seconds > duration_s:
-            raise PromptError(
-                f"The song lasts {clock(duration_s)}, so there is nothing at {clock(seconds)}; "
-                "please ask about an earlier moment."
-            )
+        first = moments.pop(0)
         until = None
-        if moments and _JOINED.fullmatch(text[end : moments[0][0]]) and moments[0][2] > seconds:
-            until = moments.pop(0)[2]
-        spans.append(_around(seconds, until, duration_s))
+        if moments and _JOINED.fullmatch(text[first.end() : moments[0].start()]):
+            until = _seconds(moments[0])
+            if until > _seconds(first):
+                moments.pop(0)
+        spans.append((first.start(), _span(_seconds(first), until, duration_s)))
     return spans
 
 
-def _around(seconds: float, until: float | None, duration_s: float) -> Span:
-    if until is not None:
-        return Span(seconds, min(until, duration_s))
-    return Span(max(seconds - AROUND_S, 0.0), min(seconds + AROUND_S, duration_s))
+def _span(start_s: float, end_s: float | None, duration_s: float) -> Span:
+    """From start to end, or around one moment; never past the song.
+
+    Raises:
+        PromptError: It begins after the end of the song.
+    """
+    if start_s > duration_s:
+        raise PromptError(
+            f"The song lasts {clock(duration_s)}, so there is nothing at {clock(start_s)}; "
+            "please ask about an earlier moment."
+        )
+    if end_s is not None and end_s > start_s:
+        return Span(start_s, min(end_s, duration_s))
+    return Span(max(start_s - AROUND_S, 0.0), min(start_s + AROUND_S, duration_s))
 
 
 def _seconds(match: re.Match[str]) -> float:
-    hours, minutes, seconds, whole_minutes, rest, plain = match.groups()
-    if seconds is not None:
-        return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
-    if whole_minutes is not None:
-        return int(whole_minutes) * 60 + int(rest or 0)
-    return float(plain)
-
-
-def _word_spans(text: str, duration_s: float) -> list[Span]:
-    edge = min(EDGE_S, duration_s)
-    middle = max(duration_s - edge, 0.0) / 2
-    places = {
-        "beginning": Span(0.0, edge),
-        "middle": Span(middle, middle + edge),
-        "end": Span(duration_s - edge, duration_s),
-    }
-    found = [(match.start(), word) for word, p in _WORDS.items() if (match := p.search(text))]
-    return [places[word] for _, word in sorted(found)]
+    hours, minutes, seconds = match.groups()
+    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)

@@ -23,12 +23,12 @@ from torch.nn import functional as F
 from musilingo_core.data.manifest import Example, FeatureFiles
 from musilingo_core.encoders import fingerprint
 from musilingo_core.engine import hear
-from musilingo_core.errors import ConfigError
+from musilingo_core.errors import ConfigError, ManifestError
 from musilingo_core.features import Clip, FeatureCache, clip_id
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor, collate
 from musilingo_core.prompt import IGNORED, Prompt
-from musilingo_core.weights import cache_folder
+from musilingo_core.weights import cache_folder, load_projection
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -71,6 +71,7 @@ def train(
     config: TrainingConfig = TrainingConfig(),
     find_clip: Callable[[str], Clip] | None = None,
     report: Report = lambda row: None,
+    start: str | Path | None = None,
 ) -> None:
     """Trains the projection of a model in place.
 
@@ -83,6 +84,7 @@ def train(
         config: How.
         find_clip: Gives a clip of an example; by default from feature files.
         report: Called with each row of the log.
+        start: A projection file to go on from, instead of a fresh draw.
 
     Raises:
         ConfigError: There is nothing to train on, or the checkpoint is of another configuration.
@@ -98,11 +100,15 @@ def train(
         raise ConfigError("The manifest has no example of the split “train”.")
     model.requires_grad_(False)
     projection = model.multi_modal_projector.float().requires_grad_(True)
-    initialise(model, config.seed)
+    if start is None:
+        initialise(model, config.seed)
+    else:
+        load_projection(model, start)
     optimizer = torch.optim.AdamW(
         projection.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
     first = _resume(folder / "checkpoint.pt", projection, optimizer, config)
+    _cut_log(folder / "log.jsonl", first)
     begun = time.monotonic()
     batches = _batches(prompts["train"], config, first)
     for step in range(first, config.steps):
@@ -129,7 +135,10 @@ def clips_for(model: MusiLingoForConditionalGeneration) -> Callable[[str], Clip]
 
     def find(place: str) -> Clip:
         if FeatureFiles.is_features(place):
-            return files.get(place)
+            clip = files.get(place)
+            if clip.fingerprint != name:
+                raise ManifestError(place, 0, "these features are of another encoder")
+            return clip
         return cache.get_or(clip_id(place, name), lambda: hear(model.audio_tower, place, name=name))
 
     return find
@@ -160,7 +169,7 @@ def loss_of(
     The same as `forward(labels=…)` would give, but the vocabulary is scored only where something is
     to be learnt.
     """
-    batch = collate(prompts)
+    batch = collate(prompts).to(model.device)
     audio = model.get_audio_features(audio_features=batch["audio_features"])
     embeds = model.embed(batch["input_ids"], audio)
     hidden = model.language_model.base_model(
@@ -238,6 +247,13 @@ def _batches(
         epoch += 1
 
 
+def _cut_log(path: Path, steps: int) -> None:
+    """Drops rows of steps that will be taken again."""
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[:steps]), encoding="utf-8")
+
+
 def _checkpoint(
     path: Path, projection: torch.nn.Module, optimizer: Any, step: int, config: TrainingConfig
 ) -> None:
@@ -256,7 +272,7 @@ def _resume(path: Path, projection: torch.nn.Module, optimizer: Any, config: Tra
     """Takes up a checkpoint if there is one; gives the step to go on with."""
     if not path.is_file():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     if state["config"] != asdict(config):
         raise ConfigError(f"{path} is of a run with other settings; choose another folder.")
     projection.load_state_dict(state["projection"])

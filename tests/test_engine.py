@@ -8,7 +8,13 @@ import pytest
 from musilingo_core.audio import AudioLimits
 from musilingo_core.encoders import fingerprint
 from musilingo_core.engine import ChatEngine, hear
-from musilingo_core.errors import AudioError, AudioTooLong, ClipNotFound, PromptError
+from musilingo_core.errors import (
+    AudioError,
+    AudioTooLong,
+    ClipNotFound,
+    ConfigError,
+    PromptError,
+)
 from musilingo_core.features import FeatureCache
 from musilingo_core.prompt import assistant, user
 from musilingo_core.sampling import Sampling
@@ -64,6 +70,26 @@ def test_two_visitors_with_one_song_hear_it_once(
         thread.join()
     assert len({clip.clip_id for clip in clips}) == 1 and len(clips) == 4
     assert counting.runs == 1
+
+
+def test_a_song_heard_under_a_wider_limit_is_still_too_long(
+    engine: ChatEngine, wav: Writer
+) -> None:
+    engine.encode(wav(tone(6)))
+    engine.limits = AudioLimits(max_duration_s=5)
+    with pytest.raises(AudioTooLong):
+        engine.encode(wav(tone(6)))
+
+
+def test_a_full_disk_costs_nobody_their_song(
+    engine: ChatEngine, wav: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("musilingo_core.features.save_clip", fail)
+    clip = engine.encode(wav(tone(2)))
+    assert engine.reply([user("What?", clip.clip_id)], GREEDY).text()
 
 
 def test_bad_files_leave_nothing_behind(engine: ChatEngine, wav: Writer, tmp_path: Path) -> None:
@@ -149,6 +175,8 @@ def test_questions_that_cannot_be_answered_say_why(engine: ChatEngine) -> None:
         engine.reply([])
     with pytest.raises(ClipNotFound):
         engine.reply([user("What?", "0" * 16)])
+    with pytest.raises(ConfigError, match="up to 256 tokens"):
+        engine.reply([user("What?")], Sampling(max_new_tokens=500))
 
 
 def test_hearing_alone_needs_no_engine(counting_encoder: CountingEncoder, wav: Writer) -> None:

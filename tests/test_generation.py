@@ -75,6 +75,23 @@ def test_a_stop_token_ends_the_reply_and_is_not_given(
     assert stopped == tokens[: tokens.index(tokens[4])]
 
 
+def test_some_tokens_are_never_chosen(
+    tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
+) -> None:
+    greedy = Sampling(temperature=0, repetition_penalty=1, max_new_tokens=10)
+    first = next(decode(tiny_model.language_model, embeds, greedy))
+    assert first not in list(decode(tiny_model.language_model, embeds, greedy, never=[first]))
+
+
+def test_a_tiny_temperature_is_greedy(
+    tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
+) -> None:
+    cold = Sampling(temperature=1e-40, repetition_penalty=1, max_new_tokens=5)
+    greedy = Sampling(temperature=0, repetition_penalty=1, max_new_tokens=5)
+    model = tiny_model.language_model
+    assert list(decode(model, embeds, cold)) == list(decode(model, embeds, greedy))
+
+
 def test_a_repetition_penalty_changes_what_is_said_again(
     tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
 ) -> None:

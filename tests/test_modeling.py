@@ -106,6 +106,21 @@ def test_generate_works_and_goes_on_from_its_cache(
     assert torch.equal(cached, plain)
 
 
+def test_beams_and_batches_hear_their_own_songs(
+    tiny_model: Model, processor: MusiLingoProcessor
+) -> None:
+    settings: dict[str, Any] = {"do_sample": False, "max_new_tokens": 6, "eos_token_id": None}
+    talks = [[user("Who is it?", "song")], [user("Hm?", "other")]]
+    batch = processor(talks, find)
+    del batch["labels"]
+    together = tiny_model.generate(**batch, **settings)[:, -6:]
+    for row, talk in enumerate(talks):
+        alone = processor([talk], find)
+        del alone["labels"]
+        assert torch.equal(tiny_model.generate(**alone, **settings)[0, -6:], together[row])
+    assert tiny_model.generate(**batch, **settings, num_beams=2).shape[0] == 2
+
+
 def test_only_the_projection_gets_a_gradient(tiny_model: Model, batch: Any) -> None:
     tiny_model.requires_grad_(False)
     tiny_model.multi_modal_projector.requires_grad_(True)

@@ -21,6 +21,11 @@ from tests.conftest import make_clip
 FORM = PromptFormat(audio_token_id=3, tokens_per_row=2, segments=3, system="Listen.")
 
 
+def excerpt(start_s: object, end_s: object) -> Message:
+    clip = {"type": "clip", "clip_id": "song", "start_s": start_s, "end_s": end_s}
+    return {"role": "user", "content": [clip, {"type": "text", "text": "What?"}]}
+
+
 def find(key: str) -> Clip:
     if key != "song":
         raise ClipNotFound(key)
@@ -115,6 +120,21 @@ def test_too_long_a_conversation_loses_oldest_turns_only(tokenizer: Any) -> None
     assert fit(talk, find, tokenizer, FORM, limit=len(whole.ids)).dropped_turns == 0
 
 
+@pytest.mark.parametrize("limit", [250, 300, 400])
+def test_as_few_turns_as_can_be_are_dropped(tokenizer: Any, limit: int) -> None:
+    talk = [user("Question 0?", "song")]
+    for turn in range(1, 30):
+        talk += [assistant(f"Answer {turn}."), user(f"Question {turn}?")]
+    prompt = fit(talk, find, tokenizer, FORM, limit)
+    assert len(prompt.ids) <= limit < len(prompt.ids) + 90
+    assert 20 < prompt.dropped_turns < 30
+
+
+def test_a_model_may_have_said_nothing(tokenizer: Any) -> None:
+    talk = [user("What?", "song"), assistant(""), user("Again?")]
+    assert "Again?" in shown(tokenizer, render(talk, find, tokenizer, FORM).ids)
+
+
 def test_one_question_that_cannot_fit_says_so(tokenizer: Any) -> None:
     with pytest.raises(ContextTooLong, match="shorter"):
         fit([user("long " * 50, "song")], find, tokenizer, FORM, limit=100)
@@ -129,6 +149,13 @@ def test_one_question_that_cannot_fit_says_so(tokenizer: Any) -> None:
         [{"role": "user", "content": "text"}],
         [{"role": "user", "content": [{"type": "image", "url": "x"}]}],
         [user("  ", "song")],
+        ["words"],
+        [{"role": "user", "content": [{"type": [], "text": "x"}]}],
+        [user("half a \ud800 character", "song")],
+        [{"role": "user", "content": [{"type": "clip", "clip_id": "song", "start_s": 1}]}],
+        [excerpt("a", "b")],
+        [excerpt(float("nan"), 3.0)],
+        [excerpt(5.0, 2.0)],
         [{"role": "tool", "content": [{"type": "text", "text": "x"}]}],
     ],
 )
@@ -151,6 +178,8 @@ def test_the_processor_batches_with_the_same_renderer(
 ) -> None:
     talks = [[user("Who?", "song"), assistant("A man.")], [user("Hm?", "song"), assistant("Yes!!")]]
     batch = processor(talks, find)
+    asked = processor([[user("Who?", "song")], [user("Who is it?", "song")]], find)
+    assert asked["attention_mask"][0, 0] == 0 and asked["attention_mask"][0, -1] == 1
     prompts = [render(talk, find, tokenizer, processor.form) for talk in talks]
     for row, prompt in enumerate(prompts):
         length = len(prompt.ids)

@@ -26,6 +26,16 @@ from musilingo_core.times import Span, clock, find_spans
         ("Is it in 3/4 or 4/4, 120 bpm?", []),
         ("What is the mood?", []),
         ("Is the trend clear?", []),
+        ("Is it longer than 4 minutes?", []),
+        ("Would it suit a 5 minute yoga class?", []),
+        ("When does the singing start?", []),
+        ("Is it a good start to the day?", []),
+        ("Describe the first 30 seconds.", [Span(0, 30)]),
+        ("Describe the last 20 seconds", [Span(160, 180)]),
+        ("What is in the first minute? I mean the first 1 minute", [Span(0, 60)]),
+        ("between 30 and 45 seconds", [Span(30, 45)]),
+        ("from 1 to 2 minutes", [Span(60, 120)]),
+        ("at 0:30 and at 0:30", [Span(25, 35)]),
     ],
 )
 def test_moments_are_found(text: str, expected: list[Span]) -> None:
@@ -37,7 +47,15 @@ def test_a_moment_after_the_end_is_refused_with_a_sentence() -> None:
         find_spans("What do you hear at 1:10?", 12.0)
 
 
-@given(st.text(max_size=60), st.floats(0.5, 1200))
+FRAGMENTS = [
+    "at", "from", "between", "first", "last", "and", "to", "-", ":", "1:10", "0:05", "99:59",
+    "1:2:3", "70 seconds", "2 minutes", "10 sec", "9999 seconds", "it starts", "the end",
+]  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=5)).map(" ".join), st.floats(0.5, 1200)
+)
 def test_any_text_gives_spans_inside_the_song_or_a_prompt_error(text: str, length: float) -> None:
     try:
         spans = find_spans(text, length)

@@ -99,6 +99,8 @@ def test_a_resumed_run_has_the_losses_it_would_have_had(
         train(tiny_model, processor, EXAMPLES, tmp_path / "cut", CONFIG, find, cut)
     rest = run(tiny_model, processor, tmp_path / "cut", CONFIG)
     assert [row["step"] for row in rest] == [4, 5, 6]
+    logged = [json.loads(line) for line in (tmp_path / "cut/log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in logged] == [1, 2, 3, 4, 5, 6]
     assert [row["loss"] for row in rest] == [row["loss"] for row in whole[3:]]
 
 

@@ -141,7 +141,7 @@ def test_devices_are_checked() -> None:
     with pytest.raises(ConfigError, match="no device"):
         find_device("tpu9000")
     if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="CUDA"):
+        with pytest.raises(ConfigError, match="no device"):
             find_device("cuda")
 
 
@@ -162,8 +162,8 @@ def test_a_model_of_ones_own_loads_from_its_folder(
 ) -> None:
     tiny_model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    model, loaded = load_folder(tmp_path)
+    model, loaded = load_folder(tmp_path, torch.device("cpu"))
     assert loaded.form == processor.form
     assert model.config.tokens_per_row == 2
     with pytest.raises(CheckpointError, match=r"config\.json"):
-        load_folder(tmp_path / "nothing")
+        load_folder(tmp_path / "nothing", torch.device("cpu"))

@@ -67,11 +67,10 @@ def summary(facts: Facts, pick: Callable[[Sequence[str]], str]) -> str:
     if facts.kind != "music":
         return f"I do not hear music here; I hear {NOT_MUSIC[facts.kind]}."
     manner = ", ".join(word for word in (facts.tempo, facts.loudness) if word)
-    opening = pick(["This is a", "It is a", "I hear a"])
-    if manner[:1] in "aeiou" and manner:
-        opening += "n"
-    piece = pick(["piece", "track"])
-    text = f"{opening} {manner} {facts.genre} {piece} with {played(facts)}.".replace("  ", " ")
+    kind = f"{manner} {facts.genre} {pick(['piece', 'track'])}".strip()
+    article = "an" if kind[0].lower() in "aeio" else "a"
+    opening = pick(["This is", "It is", "I hear"])
+    text = f"{opening} {article} {kind} with {played(facts)}."
     if facts.voice == "none":
         text += " It is instrumental"
     elif facts.voice:

@@ -54,17 +54,20 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Example]:
         ManifestError: A line is not JSON or lacks a field; names file and line.
     """
     path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(path, 0, f"cannot be read: {error}") from error
     examples = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                example = _example(json.loads(line), path.parent)
-            except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-                raise ManifestError(path, number, f"not an example: {error!r}") from error
-            if split in (None, example.split):
-                examples.append(example)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            example = _example(json.loads(line), path.parent)
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise ManifestError(path, number, f"not an example: {error!r}") from error
+        if split in (None, example.split):
+            examples.append(example)
     return examples
 
 

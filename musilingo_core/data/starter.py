@@ -72,6 +72,21 @@ class Material:
     rendered: Sequence[tuple[Tensor, Facts]] = ()
     other: Sequence[tuple[Tensor, Facts]] = ()
 
+    def split(self, rng: Random) -> tuple["Material", "Material"]:
+        """A held-out twelfth of each kind (at least one), and the rest."""
+        songs, rendered, other = (
+            _parted(pool, rng) for pool in (self.songs, self.rendered, self.other)
+        )
+        return Material(songs[0], rendered[0], other[0]), Material(songs[1], rendered[1], other[1])
+
+
+def _parted(pool: Sequence[Any], rng: Random) -> tuple[list[Any], list[Any]]:
+    """A twelfth of a pool, drawn at random, and the rest."""
+    shuffled = list(pool)
+    rng.shuffle(shuffled)
+    held_out = max(1, len(shuffled) // 12) if len(shuffled) > 1 else 0
+    return shuffled[:held_out], shuffled[held_out:]
+
 
 class Mixer:
     """Draws songs' rows, real or made up."""
@@ -147,19 +162,17 @@ def build(
     rng = Random(recipe.seed)
     teacher = Teacher(encoder)
     name = fingerprint(encoder)
-    held_out = max(1, int(len(material.songs) * 0.08))
-    songs = list(material.songs)
-    rng.shuffle(songs)
+    validation, training = material.split(rng)
     clips: list[Clip] = []
     examples: list[Example] = []
     counts: dict[str, int] = {}
-    for split, share, pool in (
-        ("train", 1 - recipe.validation, songs[held_out:]),
-        ("validation", recipe.validation, songs[:held_out]),
+    for split, share, part in (
+        ("train", 1 - recipe.validation, training),
+        ("validation", recipe.validation, validation),
     ):
-        mixer = Mixer(pool, teacher, rng)
+        mixer = Mixer(part.songs, teacher, rng)
         for _ in range(int(recipe.conversations * share)):
-            source, rows, certain = _draw(mixer, material, recipe, rng)
+            source, rows, certain = _draw(mixer, part, recipe, rng)
             clip_id = f"{len(clips):06}"
             clip = _timed(rows, clip_id, name, rng)
             scene = _scene(clip, certain, teacher)
@@ -235,9 +248,6 @@ def _scene(clip: Clip, certain: Facts | None, teacher: Teacher) -> Scene:
     )
 
 
-FAMILY_NAMES = {"flute": "flute", "woodwind": "flute", "mallets": "bells"}
-
-
 def _stretch(rows: Tensor) -> Tensor:
     """At most `MOST_ROWS` neighbouring rows, from a third into a song: no long song shall rule."""
     start = int(0.3 * max(len(rows) - MOST_ROWS, 0))
@@ -246,7 +256,7 @@ def _stretch(rows: Tensor) -> Tensor:
 
 def rendered_facts(row: dict[str, Any]) -> Facts:
     """Certain facts of a rendered score from its manifest row (`family`, `tempo`, `drums`)."""
-    family = FAMILY_NAMES.get(row["family"], row["family"])
+    family = row["family"]
     others = tuple(name for name in INSTRUMENTS if name != family)
     drums = row.get("drums")
     return Facts(

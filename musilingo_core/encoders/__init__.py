@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from musilingo_core.audio import Waveform
 from musilingo_core.encoders.windows import Window
+from musilingo_core.errors import UnreadableAudio
 
-WINDOWS_A_BATCH = 8  # equal windows heard in one forward pass
+BATCH_S = 30.0  # seconds of equal windows heard in one forward pass; bounds memory
 
 
 @runtime_checkable
@@ -52,10 +53,13 @@ def encode(encoder: MusicEncoder, blocks: Iterable[Waveform]) -> tuple[Tensor, T
         times: (rows, 2) float32, seconds of the song that each row was heard from.
     """
     rows, times = [], []
-    for batch in _equal_batches(encoder.windows(blocks)):
+    most = int(BATCH_S * encoder.sample_rate)
+    for batch in _equal_batches(encoder.windows(blocks), most):
         waveforms = torch.stack([torch.from_numpy(samples) for _, samples in batch])
         rows.append(encoder(waveforms.to(_device(encoder))).float().cpu().flatten(0, 1))
         times += [span for start, samples in batch for span in encoder.spans(start, len(samples))]
+    if not all(torch.isfinite(row).all() for row in rows):
+        raise UnreadableAudio("this song", ["the encoder cannot make anything of its samples"])
     return torch.cat(rows), torch.tensor(times, dtype=torch.float32) / encoder.sample_rate
 
 
@@ -76,11 +80,12 @@ def fingerprint(encoder: MusicEncoder) -> str:
     return digest.hexdigest()[:16]
 
 
-def _equal_batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
-    """Neighbouring windows of one length, up to `WINDOWS_A_BATCH` together; never padded."""
+def _equal_batches(windows: Iterable[Window], most: int) -> Iterator[list[Window]]:
+    """Neighbouring windows of one length, up to `most` samples together; never padded."""
     batch: list[Window] = []
     for window in windows:
-        if batch and (len(batch) == WINDOWS_A_BATCH or len(window[1]) != len(batch[0][1])):
+        length = len(window[1])
+        if batch and (length != len(batch[0][1]) or (len(batch) + 1) * length > most):
             yield batch
             batch = []
         batch.append(window)

@@ -9,6 +9,7 @@ the mean over blocks of 325 frames.
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from pickle import UnpicklingError  # what torch.load raises for a file that is none
 from typing import Any
 
 import torch
@@ -44,7 +45,11 @@ class MertConfig(HubertConfig):
 
     def geometry(self) -> dict[str, object]:
         """Settings that change what is heard without being weights."""
-        names = ("sampling_rate", "do_normalize", "frames_per_row", "window_rows")
+        names = (
+            *("sampling_rate", "do_normalize", "frames_per_row", "window_rows", "hidden_act"),
+            *("do_stable_layer_norm", "feat_extract_norm", "num_attention_heads", "conv_stride"),
+            *("layer_norm_eps", "num_conv_pos_embedding_groups"),
+        )
         return {name: getattr(self, name) for name in names}
 
 
@@ -149,7 +154,10 @@ def _state(folder: Path) -> dict[str, Tensor]:
     if (folder / "model.safetensors").is_file():
         state = load_file(folder / "model.safetensors")
     elif (folder / "pytorch_model.bin").is_file():
-        state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        except (RuntimeError, UnpicklingError, EOFError, LookupError, ValueError) as error:
+            raise CheckpointError(folder, detail="pytorch_model.bin is damaged") from error
     else:
         detail = "there is neither model.safetensors nor pytorch_model.bin"
         raise CheckpointError(folder, detail=detail)

@@ -57,7 +57,7 @@ def test_a_summary_says_all_of_the_facts() -> None:
     )
     sung = Facts(instruments=("guitar",), genre="opera", voice="female", moods=("sad",))
     assert summary(sung, lambda options: options[0]) == (
-        "This is a opera piece with guitar. A woman sings, and it feels sad."
+        "This is an opera piece with guitar. A woman sings, and it feels sad."
     )
 
 
@@ -131,6 +131,12 @@ def test_built_data_is_read_back_and_splits_share_no_song(
     counts = build(material, teacher.encoder, folder, recipe)
     examples = read_manifest(folder / "manifest.jsonl")
     assert len(examples) == sum(counts.values()) > 100
+    rows = {split: set[float]() for split in ("train", "validation")}
+    for example in examples:
+        if example.source == "real":
+            features = FeatureFiles().get(example.clip).features
+            rows[example.split] |= set(features[:, 0].tolist())
+    assert rows["validation"] and not rows["train"] & rows["validation"]
     assert {example.source for example in examples} >= {"real", "made", "rendered", "noise"}
     files = FeatureFiles()
     lengths = [files.get(example.clip).duration_s for example in examples]

@@ -113,6 +113,21 @@ def test_missing_and_unexpected_weights_are_named(tmp_path: Path) -> None:
     assert caught.value.unexpected == ("extra.weight",)
 
 
+def test_a_damaged_file_is_called_damaged(tmp_path: Path) -> None:
+    publish(tmp_path, stable=True)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"rubbish")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_encoder(tmp_path, "cpu")
+
+
+def test_another_configuration_is_another_fingerprint(tmp_path: Path) -> None:
+    publish(tmp_path, stable=True)
+    first = fingerprint(load_encoder(tmp_path, "cpu"))
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_attention_heads": 8}))
+    assert fingerprint(load_encoder(tmp_path, "cpu")) != first
+
+
 @pytest.mark.parametrize(
     "config", ["", "{}", '{"model_type": "llama"}', '{"model_type": "hubert"}']
 )
