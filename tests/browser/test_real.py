@@ -42,7 +42,16 @@ def tab(visit: Callable[..., Page], real: str) -> Page:
     tab.set_default_timeout(PATIENCE_MS)
     expect.set_options(timeout=PATIENCE_MS)
     upload(tab, CHORALE, "heard 0:00–1:00 of 1:00")
+    take_the_likeliest_words(tab)
     return tab
+
+
+def take_the_likeliest_words(tab: Page) -> None:
+    """Sets the temperature to 0, so that answers can be foreseen."""
+    tab.get_by_text(content.SAMPLING_TITLE).click()
+    temperature = tab.get_by_label(f"number input for {content.TEMPERATURE[0]}")
+    temperature.fill("0")
+    temperature.press("Tab")
 
 
 def test_a_real_song_is_talked_about_and_the_second_turn_builds_on_the_first(tab: Page) -> None:
@@ -61,7 +70,7 @@ def test_stop_ends_a_real_answer_and_retry_gives_a_whole_one(tab: Page) -> None:
     finish(tab)
     time.sleep(1)
     finish(tab)
-    assert "strings" in answers(tab)[-1].lower()
+    assert "classical" in answers(tab)[-1].lower()
 
 
 def test_a_bad_file_is_one_sentence_and_the_next_song_is_heard(tab: Page, sounds: Path) -> None:
@@ -79,6 +88,7 @@ def test_two_visitors_hear_their_own_songs(
     other = visit(real)
     other.set_default_timeout(PATIENCE_MS)
     upload(other, SONATA, "heard 0:00–")
+    take_the_likeliest_words(other)
     start_asking(tab, "What is the lead instrument?")
     start_asking(other, "What is the lead instrument?")
     for page in (tab, other):
