@@ -22,9 +22,12 @@ def main() -> None:
     os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.uploads))
 
     def load(on_status: OnStatus) -> "ChatEngine":
+        from transformers.utils import logging
+
         from musilingo_core.audio import AudioLimits
         from musilingo_core.engine import load_engine
 
+        logging.disable_progress_bar()
         return load_engine(
             settings.preset,
             model=settings.model,

@@ -117,9 +117,14 @@ class Handlers:
 
     # Arriving
 
-    def restore(self, keepsake: object) -> tuple[Session, View]:
-        """A new or refreshed tab: its session, and its conversation if it has kept one."""
-        session = self.keeper.unpack(keepsake)
+    def restore(self, session: Session, keepsake: object) -> View:
+        """A new or refreshed tab: its conversation if it has kept one.
+
+        A visitor may have been quicker, while the server was busy: then the tab stays as it is.
+        """
+        if not session.is_blank:
+            return View()
+        session.adopt(self.keeper.unpack(keepsake))
         question = session.take_back() if session.is_unanswered else None
         song, player = Line(content.SONG_NONE), None
         if session.song:
@@ -127,14 +132,13 @@ class Handlers:
             player = session.song.path if Path(session.song.path).is_file() else None
         elif session.messages:
             song = Line(content.SONG_GONE, "problem")
-        view = View(
+        return View(
             messages=tuple(session.messages),
             question=question,
             song=song,
             player=player,
             keepsake=self.keeper.pack(session),
         )
-        return session, view
 
     def start(self) -> StartView:
         """How far the engine is."""

@@ -26,7 +26,7 @@ POLL_S = 1.0  # between two looks at an engine that is being loaded
 
 # The tab keeps its conversation itself: sessionStorage belongs to one tab and ends with it.
 KEEP = "(kept) => { if (kept) window.sessionStorage.setItem('musilingo', kept); }"
-RECALL = "() => window.sessionStorage.getItem('musilingo') || ''"
+RECALL = "() => [null, window.sessionStorage.getItem('musilingo') || '']"
 
 Updates = Iterator[list[Any]]
 
@@ -270,9 +270,8 @@ class Page:
     def _wire_start(self) -> None:
         handlers = self.handlers
 
-        def restore(keepsake: str) -> list[Any]:
-            session, view = handlers.restore(keepsake)
-            return [session, *_updates(view)]
+        def restore(session: Session, keepsake: str) -> list[Any]:
+            return _updates(handlers.restore(session, keepsake))
 
         def start() -> list[Any]:
             return _start_updates(handlers.start())
@@ -286,8 +285,8 @@ class Page:
             "show_progress": "hidden",
             "api_visibility": "private",
         }
-        tab = [self.session, *self.painted]
-        self.blocks.load(restore, self.keepsake, tab, js=RECALL, **options)
+        tab = [self.session, self.keepsake]
+        self.blocks.load(restore, tab, self.painted, js=RECALL, **options)
         # In the queue, unlike other small events: only there does a State report its change.
         self.blocks.load(start, None, outputs, **options)
         self.timer.tick(start, None, outputs, **options)

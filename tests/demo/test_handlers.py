@@ -427,7 +427,8 @@ def test_two_visitors_do_not_see_each_other(handlers: Handlers, make_song: MakeS
 
 def test_a_refreshed_tab_finds_song_and_words(handlers: Handlers, with_song: Session) -> None:
     kept = ask(handlers, with_song, "Is it loud?").keepsake
-    session, view = handlers.restore(kept)
+    session = Session()
+    view = handlers.restore(session, kept)
     assert session.song == with_song.song
     assert texts(view)[-1].startswith("Turn 1")
     assert view.song == HEARD
@@ -439,7 +440,7 @@ def test_a_tab_refreshed_during_an_answer_has_its_question_in_the_box(
     handlers: Handlers, with_song: Session
 ) -> None:
     first = next(handlers.send(with_song, "", "Is it loud?", SAMPLING))
-    _, view = handlers.restore(first.keepsake)
+    view = handlers.restore(Session(), first.keepsake)
     assert (view.messages, view.question) == ((), "Is it loud?")
 
 
@@ -449,7 +450,8 @@ def test_a_song_whose_file_is_gone_can_still_be_asked_about(
     kept = ask(handlers, with_song, "Is it loud?").keepsake
     assert with_song.song is not None
     Path(with_song.song.path).unlink()
-    session, view = handlers.restore(kept)
+    session = Session()
+    view = handlers.restore(session, kept)
     assert view.player is None
     assert texts(ask(handlers, session, "Why?"))[-1].startswith("Turn 2, 2.0 s heard")
 
@@ -459,15 +461,24 @@ def test_a_restarted_server_keeps_the_words_and_says_that_the_song_is_gone(
 ) -> None:
     kept = ask(handlers, with_song, "Is it loud?").keepsake
     handlers.keeper = Keeper()
-    _, view = handlers.restore(kept)
+    view = handlers.restore(Session(), kept)
     assert len(texts(view)) == 2
     assert view.song == Line(content.SONG_GONE, "problem")
 
 
 def test_a_new_tab_is_blank(handlers: Handlers) -> None:
-    session, view = handlers.restore("")
+    session = Session()
+    view = handlers.restore(session, "")
     assert session.is_blank
     assert (view.messages, view.song) == ((), Line(content.SONG_NONE))
+
+
+def test_a_visitor_quicker_than_a_busy_server_keeps_the_song(
+    handlers: Handlers, with_song: Session
+) -> None:
+    kept = ask(handlers, Session(song=with_song.song), "Is it loud?").keepsake
+    assert handlers.restore(with_song, kept) == View()
+    assert with_song.song is not None and not with_song.messages
 
 
 def test_a_session_the_server_forgot_goes_on_from_the_tabs_keepsake(
