@@ -7,7 +7,7 @@ from musilingo_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """How the next token is chosen; temperature and top-p as in MusiLingo's own inference script.
 
     Attributes:
         temperature: 0 always takes the likeliest token; higher is bolder.
@@ -18,8 +18,8 @@ class Sampling:
         seed: Same seed, same text; None draws a fresh one.
     """
 
-    temperature: float = 0.3
-    top_p: float = 0.9
+    temperature: float = 0.1
+    top_p: float = 0.5
     top_k: int = 50
     repetition_penalty: float = 1.05
     max_new_tokens: int = 200

@@ -125,7 +125,7 @@ def test_a_new_projection_speaks_at_the_size_of_words(tiny_model: Model) -> None
     initialise(tiny_model, 0)
     audio = tiny_model.get_audio_features(audio_features=torch.randn(50, 1, 400))
     words = tiny_model.get_input_embeddings().weight
-    assert float(audio.std()) == pytest.approx(float(words.std()), rel=0.1)
+    assert float(audio.detach().std()) == pytest.approx(float(words.detach().std()), rel=0.1)
 
 
 def test_the_rate_rises_then_falls() -> None:
