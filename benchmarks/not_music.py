@@ -73,7 +73,17 @@ TEST_TEXTS = (
 )
 TRAIN_VOICES = tuple(
     f"{accent}+{variant}"
-    for accent in ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp")
+    for accent in (
+        "en-us",
+        "en-gb",
+        "en-gb-scotland",
+        "en-gb-x-rp",
+        "de",
+        "fr-fr",
+        "es",
+        "it",
+        "ru",
+    )
     for variant in ("f1", "f2", "f3", "f4", "m1", "m3", "m5", "m7", "belinda", "edward")
 )
 TEST_VOICES = ("slt", "rms", "awb", "kal16")
@@ -146,13 +156,23 @@ def rain(rng: np.random.Generator, samples: int) -> Waveform:
     return bed / np.abs(bed).max() + 0.8 * drops / np.abs(drops).max()
 
 
+def any_band(rng: np.random.Generator) -> tuple[float, float]:
+    """Draws the edges of a band, Hz: half an octave to five octaves wide."""
+    low = float(np.exp(rng.uniform(np.log(60), np.log(4000))))
+    return low, low * 2 ** rng.uniform(0.5, 5)
+
+
 Noise = Callable[[np.random.Generator, int], Waveform]
 TRAIN_NOISES: dict[str, Noise] = {
     "white": lambda rng, samples: coloured(rng, samples, 0),
     "pink": lambda rng, samples: coloured(rng, samples, 1),
     "brown": lambda rng, samples: coloured(rng, samples, 2),
     "hum 50 Hz": lambda rng, samples: hum(rng, samples, 50),
+    "violet": lambda rng, samples: coloured(rng, samples, -2),
+    "any colour": lambda rng, samples: coloured(rng, samples, rng.uniform(-1, 2.5)),
+    "any band": lambda rng, samples: band(rng, samples, *any_band(rng)),
     "clicks": lambda rng, samples: impulses(rng, samples, per_second=4, decay_s=0.002),
+    "rustle": lambda rng, samples: impulses(rng, samples, rng.uniform(6, 80), 0.003),
     "rain": rain,
 }
 TEST_NOISES: dict[str, Noise] = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from musilingo_core.data.facts import Facts
-from musilingo_core.times import clock
+from musilingo_core.times import clock, find_spans
 
 Turn = tuple[str, str]
 
@@ -44,7 +44,7 @@ NAMES = {
     "choir": "choir",
     "bells": "bells",
 }
-SINGERS = {"male": "a man", "female": "a woman", "some": "someone"}
+SINGERS = {"none": "nobody", "male": "a man", "female": "a woman", "some": "someone"}
 NOT_MUSIC = {
     "noise": "only noise",
     "speech": "someone speaking",
@@ -62,15 +62,15 @@ def played(facts: Facts) -> str:
     return joined([NAMES[name] for name in facts.instruments])
 
 
-def summary(facts: Facts, pick: Callable[[Sequence[str]], str]) -> str:
+def summary(facts: Facts) -> str:
     """One or two sentences that say all of the facts."""
     if facts.kind != "music":
         return f"I do not hear music here; I hear {NOT_MUSIC[facts.kind]}."
-    manner = ", ".join(word for word in (facts.tempo, facts.loudness) if word)
-    kind = f"{manner} {facts.genre} {pick(['piece', 'track'])}".strip()
+    tempo = "mid-tempo" if facts.tempo == "moderate" else facts.tempo
+    manner = ", ".join(word for word in (tempo, facts.loudness) if word)
+    kind = f"{manner} {facts.genre} piece".strip()
     article = "an" if kind[0].lower() in "aeio" else "a"
-    opening = pick(["This is", "It is", "I hear"])
-    text = f"{opening} {article} {kind} with {played(facts)}."
+    text = f"This is {article} {kind} with {played(facts)}."
     if facts.voice == "none":
         text += " It is instrumental"
     elif facts.voice:
@@ -105,23 +105,22 @@ def write(scene: Scene, rng: Random, turns: int) -> list[Turn]:
 
 
 def _not_music(facts: Facts, rng: Random, turns: int) -> list[Turn]:
-    heard = NOT_MUSIC[facts.kind]
-    answers = [
-        f"I do not hear music here; I hear {heard}.",
-        f"There is no music in this clip, I hear {heard}.",
-    ]
-    questions = [
-        *_DESCRIBE, *_GENRE, *_INSTRUMENTS, *_LEAD, *_TEMPO, *_MOOD, *_SINGER,
-        "Is this music?", "What is this?", "What do you hear?",
+    topics = [
+        _DESCRIBE, _DETAIL, _GENRE, _INSTRUMENTS, _LEAD, _TEMPO, _MOOD, _SINGER, _SEX, _LOUD,
+        _DRUMS, _PLACE, *_UNKNOWN.values(), ["Is this music?", "What is this?", "What happens?"],
     ]  # fmt: skip
-    asked = rng.sample(questions, turns)
-    return [(question, rng.choice(answers)) for question in asked]
+    answer = summary(facts)
+    return [(rng.choice(questions), answer) for questions in rng.sample(topics, turns)]
 
 
 _DESCRIBE = [
     "Describe this music.", "What do you hear?", "Tell me about this song.", "Describe the song.",
     "Can you describe what you hear?", "What is this piece like?", "Give me a short description.",
-    "Summarize this track.", "What kind of music is this?", "Describe this track in detail.",
+    "Summarize this track.", "What kind of music is this?", "Describe it.", "What is this?",
+]  # fmt: skip
+_DETAIL = [
+    "Describe this track in detail.", "Tell me everything you hear.", "Give me a long description.",
+    "Write a paragraph about this music.", "Describe the song in detail.",
 ]  # fmt: skip
 _INSTRUMENTS = [
     "What instruments do you hear?", "Which instruments are played?", "What instruments are used?",
@@ -137,11 +136,12 @@ _GENRE = [
 ]  # fmt: skip
 _TEMPO = [
     "Is it slow or fast?", "How fast is it?", "What is the tempo?", "Is the tempo slow or fast?",
-    "How would you describe the speed?", "Is this a fast song?", "Is this a slow song?",
+    "How would you describe the speed?", "Slow or fast?",
 ]  # fmt: skip
 _SINGER = [
     "Is there a singer?", "Does anyone sing?", "Are there vocals?", "Is there singing in it?",
-    "Do you hear a voice?", "Is it instrumental?", "Is anybody singing?",
+    "Do you hear a voice?", "Is it instrumental?", "Is anybody singing?", "Is there a vocalist?",
+    "Is someone singing?", "Do you hear singing?",
 ]  # fmt: skip
 _SEX = [
     "Is the singer male or female?", "Is it a man or a woman singing?", "Who is singing?",
@@ -159,29 +159,46 @@ _PLACE = [
 ]  # fmt: skip
 _WHY = ["What makes you say that?", "Why do you think so?", "How can you tell?"]
 _UNKNOWN = {
-    "title": ["What is the title?", "What song is this?", "What is it called?"],
-    "artist": ["Who is the artist?", "Who made this?", "Who composed this?", "Who plays this?"],
-    "key": ["What key is it in?", "Which key is this song in?"],
-    "year": ["When was it recorded?", "What year is it from?"],
-    "words": ["What are the lyrics?", "What do they sing about?"],
-}
+    "title": [
+        "What is the title?", "What song is this?", "What is it called?", "Name this song.",
+        "What is the name of this piece?",
+    ],
+    "artist": [
+        "Who is the artist?", "Who made this?", "Who composed this?", "Who plays this?",
+        "Who wrote this song?", "What band is this?",
+    ],
+    "key": ["What key is it in?", "Which key is this song in?", "Is it major or minor?"],
+    "year": ["When was it recorded?", "What year is it from?", "How old is this recording?"],
+    "words": ["What are the lyrics?", "What do they sing about?", "What language is it in?"],
+    "exact tempo": ["What is the BPM?", "How many beats per minute?"],
+}  # fmt: skip
+# Instruments that the teacher has no ear for.
+_OUTSIDE = [
+    "saxophone", "trumpet", "accordion", "banjo", "ukulele", "harmonica", "mandolin", "oboe",
+    "clarinet", "xylophone", "marimba", "bagpipes", "trombone", "didgeridoo", "bassoon",
+]  # fmt: skip
 _THANKS = ["Thank you!", "Thanks.", "Great, thanks a lot."]
 
 
 def _describe(scene: Scene, rng: Random) -> Turn:
-    return rng.choice(_DESCRIBE), summary(scene.facts, rng.choice)
+    return rng.choice(_DESCRIBE), summary(scene.facts)
+
+
+def _detail(scene: Scene, rng: Random) -> Turn:
+    facts = scene.facts
+    sentences = [summary(facts), f"The lead instrument is {NAMES[facts.instruments[0]]}."]
+    if facts.drums:
+        sentences.append(f"There are {'' if facts.drums == 'yes' else 'no '}drums.")
+    sentences.append(_place(scene, rng)[1])
+    return rng.choice(_DETAIL), " ".join(sentences)
 
 
 def _instruments(scene: Scene, rng: Random) -> Turn:
-    heard = played(scene.facts)
-    return rng.choice(_INSTRUMENTS), rng.choice(
-        [f"I hear {heard}.", f"The instruments are {heard}."]
-    )
+    return rng.choice(_INSTRUMENTS), f"I hear {played(scene.facts)}."
 
 
 def _lead(scene: Scene, rng: Random) -> Turn:
-    name = NAMES[scene.facts.instruments[0]]
-    return rng.choice(_LEAD), rng.choice([f"The lead instrument is {name}.", f"It is {name}."])
+    return rng.choice(_LEAD), f"The lead instrument is {NAMES[scene.facts.instruments[0]]}."
 
 
 def _has_instrument(scene: Scene, rng: Random) -> Turn | None:
@@ -190,24 +207,33 @@ def _has_instrument(scene: Scene, rng: Random) -> Turn | None:
     if not options:
         return None
     name = NAMES[rng.choice(options)]
-    question = rng.choice([f"Is there {name} in it?", f"Do you hear {name}?", f"Is {name} played?"])
+    question = _is_there(name, rng)
     if there:
         return question, f"Yes, I hear {name}."
     return question, f"No, I do not hear {name}; I hear {played(scene.facts)}."
 
 
+def _outside(scene: Scene, rng: Random) -> Turn:
+    name = rng.choice(_OUTSIDE)
+    return _is_there(
+        name, rng
+    ), f"I cannot tell whether there is {name}; I hear {played(scene.facts)}."
+
+
+def _is_there(name: str, rng: Random) -> str:
+    return rng.choice([f"Is there {name} in it?", f"Do you hear {name}?", f"Can you hear {name}?"])
+
+
 def _genre(scene: Scene, rng: Random) -> Turn:
-    genre = scene.facts.genre
-    return rng.choice(_GENRE), rng.choice([f"It is {genre} music.", f"This sounds like {genre}."])
+    return rng.choice(_GENRE), f"It is {scene.facts.genre} music."
 
 
 def _tempo(scene: Scene, rng: Random) -> Turn | None:
     tempo = scene.facts.tempo
     if not tempo:
         return None
-    return rng.choice(
-        _TEMPO
-    ), "It is neither slow nor fast." if tempo == "moderate" else f"It is {tempo}."
+    answer = "It is neither slow nor fast." if tempo == "moderate" else f"It is {tempo}."
+    return rng.choice(_TEMPO), answer
 
 
 def _singer(scene: Scene, rng: Random) -> Turn | None:
@@ -243,8 +269,7 @@ def _drums(scene: Scene, rng: Random) -> Turn | None:
     drums = scene.facts.drums
     if not drums:
         return None
-    heard = f"I hear {played(scene.facts)}"
-    answer = "Yes, there are drums." if drums == "yes" else f"No, I hear no drums; {heard}."
+    answer = "Yes, there are drums." if drums == "yes" else "No, there are no drums."
     return rng.choice(_DRUMS), answer
 
 
@@ -290,35 +315,51 @@ def _thanks(_: Scene, rng: Random) -> Turn:
 
 
 def _moment(scene: Scene, rng: Random) -> Turn | None:
+    """About a stretch of the song, mostly one that differs from the whole."""
     if scene.duration_s < 20:
         return None
-    at = rng.uniform(2, scene.duration_s - 2)
-    facts = scene.part(max(at - 5, 0), min(at + 5, scene.duration_s))
-    when = clock(at)
-    question = rng.choice(
+    for _ in range(6):
+        when = _when(scene.duration_s, rng)
+        (span,) = find_spans(when, scene.duration_s)
+        facts = scene.part(span.start_s, span.end_s)
+        if facts.instruments[0] != scene.facts.instruments[0]:
+            break
+    turns = [
+        (f"What do you hear {when}?", f"I hear {_short(facts)}"),
+        (f"What happens {when}?", f"I hear {_short(facts)}"),
+        (f"Describe the music {when}.", f"I hear {_short(facts)}"),
+        (f"Which instruments play {when}?", f"I hear {played(facts)}"),
+    ]
+    if facts.voice:
+        turns.append((f"Does anyone sing {when}?", f"{SINGERS[facts.voice]} sings"))
+    question, said = rng.choice(turns)
+    return question, f"{when[0].upper()}{when[1:]} {said}."
+
+
+def _when(duration_s: float, rng: Random) -> str:
+    """Words for a moment or a stretch of a song."""
+    start = rng.uniform(0, duration_s - 2)
+    end = min(start + rng.uniform(5, 30), duration_s)
+    at, until = clock(start), clock(end)
+    return rng.choice(
         [
-            f"What do you hear at {when}?",
-            f"What happens at {when}?",
-            f"Describe the music at {when}.",
+            f"at {at}", f"at {at}", f"around {at}", f"from {at} to {until}",
+            f"between {at} and {until}", "at the beginning", "at the end", "in the middle",
         ]
-    )
-    return question, f"At {when} I hear {_short(facts)}."
+    )  # fmt: skip
 
 
 def _beginning(scene: Scene, rng: Random) -> Turn | None:
     if scene.duration_s < 20:
         return None
-    facts = scene.part(0, 10)
-    question = rng.choice(["How does it begin?", "What do you hear at the beginning?"])
-    return question, f"It begins with {_short(facts)}."
+    return "How does it begin?", f"It begins with {_short(scene.part(0, 10))}."
 
 
 def _ending(scene: Scene, rng: Random) -> Turn | None:
     if scene.duration_s < 20:
         return None
-    facts = scene.part(scene.duration_s - 10, scene.duration_s)
-    question = rng.choice(["How does it end?", "What do you hear at the end?"])
-    return question, f"It ends with {_short(facts)}."
+    last = scene.part(scene.duration_s - 10, scene.duration_s)
+    return "How does it end?", f"It ends with {_short(last)}."
 
 
 def _change(scene: Scene, rng: Random) -> Turn | None:
@@ -340,7 +381,8 @@ def _short(facts: Facts) -> str:
 
 
 _TOPICS: list[tuple[Callable[[Scene, Random], Turn | None], int]] = [
-    (_describe, 4), (_instruments, 2), (_lead, 3), (_has_instrument, 3), (_genre, 4), (_tempo, 3),
-    (_singer, 4), (_sex, 2), (_mood, 3), (_loudness, 1), (_drums, 2), (_place, 1), (_unknown, 1),
-    (_thanks, 1), (_moment, 3), (_beginning, 1), (_ending, 1), (_change, 1),
+    (_describe, 5), (_detail, 1), (_instruments, 3), (_lead, 5), (_has_instrument, 3),
+    (_outside, 1), (_genre, 5), (_tempo, 4), (_singer, 6), (_sex, 3), (_mood, 3), (_loudness, 1),
+    (_drums, 3), (_place, 1), (_unknown, 5), (_thanks, 1), (_moment, 7), (_beginning, 1),
+    (_ending, 1), (_change, 1),
 ]  # fmt: skip

@@ -52,7 +52,7 @@ class Recipe:
     conversations: int = 6000
     real: float = 0.2
     rendered: float = 0.15
-    not_music: float = 0.05
+    not_music: float = 0.1
     turns: int = 5
     validation: float = 0.03
     seed: int = 0
@@ -103,13 +103,13 @@ class Mixer:
     def real(self, most: int = MOST_ROWS) -> Tensor:
         """Neighbouring rows of one song, 1 to `most`."""
         song = self.rng.choice(self.songs)
-        count = min(len(song), self.rng.choice([1, 2, 4, 4, 8, 16, most]))
+        count = min(len(song), self.rng.choice([1, 2, 4, 4, 8, 16, MOST_ROWS]), most)
         start = self.rng.randrange(len(song) - count + 1)
         return song[start : start + count]
 
-    def made(self) -> Tensor:
-        """Rows of a mixture of two songs, pushed towards one or two classes."""
-        first, second = self.real(), self.real()
+    def made(self, most: int = MOST_ROWS) -> Tensor:
+        """At most `most` rows of a mixture of two songs, pushed towards one to three classes."""
+        first, second = self.real(most), self.real()
         share = self.rng.choice([0.0, 0.0, self.rng.uniform(0.1, 0.5)])
         picked = second[[self.rng.randrange(len(second)) for _ in range(len(first))]]
         rows = (1 - share) * first + share * picked
@@ -195,24 +195,32 @@ def _draw(
     dice = rng.random()
     if material.other and dice < recipe.not_music:
         rows, facts = rng.choice(material.other)
-        return facts.kind, _cut(rows, rng), facts
+        same = [others for others, known in material.other if known.kind == facts.kind]
+        return facts.kind, _blended(_cut(rows, rng), rng.choice(same), rng), facts
     dice -= recipe.not_music
     if material.rendered and dice < recipe.rendered:
         rows, facts = rng.choice(material.rendered)
         return "rendered", _cut(rows, rng), facts
     dice -= recipe.rendered
-    if dice < recipe.real:
-        return "real", mixer.real(), None
-    if rng.random() < 0.3:  # a song of two or three different stretches
-        parts = [mixer.made() for _ in range(rng.choice([2, 2, 3]))]
-        return "made", torch.cat(parts)[:MOST_ROWS], None
-    return "made", mixer.made(), None
+    source, draw = ("real", mixer.real) if dice < recipe.real else ("made", mixer.made)
+    if rng.random() < 0.45:  # different stretches, or nobody would need to listen to a moment
+        parts = rng.choice([2, 2, 3, 4])
+        return source, torch.cat([draw(MOST_ROWS // parts) for _ in range(parts)]), None
+    return source, draw(), None
 
 
 def _cut(rows: Tensor, rng: Random) -> Tensor:
     count = rng.randint(1, len(rows))
     start = rng.randrange(len(rows) - count + 1)
     return rows[start : start + count]
+
+
+def _blended(rows: Tensor, others: Tensor, rng: Random) -> Tensor:
+    """Rows mixed with another clip's of the same kind, and a little shaken: few clips go far."""
+    picked = others[[rng.randrange(len(others)) for _ in range(len(rows))]]
+    share = rng.choice([0.0, rng.uniform(0, 0.6)])
+    shaken = torch.randn(rows.shape, generator=torch.Generator().manual_seed(rng.getrandbits(40)))
+    return (1 - share) * rows + share * picked + rng.uniform(0, 0.3) * shaken
 
 
 def _timed(rows: Tensor, clip_id: str, name: str, rng: Random) -> Clip:

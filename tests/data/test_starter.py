@@ -51,14 +51,12 @@ PIANO = Facts(
 
 
 def test_a_summary_says_all_of_the_facts() -> None:
-    assert summary(PIANO, lambda options: options[0]) == (
+    assert summary(PIANO) == (
         "This is a slow, soft classical piece with piano and strings. "
         "It is instrumental, and it feels calm and gentle."
     )
     sung = Facts(instruments=("guitar",), genre="opera", voice="female", moods=("sad",))
-    assert summary(sung, lambda options: options[0]) == (
-        "This is an opera piece with guitar. A woman sings, and it feels sad."
-    )
+    assert summary(sung) == ("This is an opera piece with guitar. A woman sings, and it feels sad.")
 
 
 def test_answers_agree_with_the_facts() -> None:
@@ -71,7 +69,7 @@ def test_answers_agree_with_the_facts() -> None:
     assert said["Is it instrumental?"] == {"Yes, it is instrumental."}
     assert said["Is there a singer?"] == {"No, nobody sings, it is instrumental."}
     assert said["Is there guitar in it?"] == {"No, I do not hear guitar; I hear piano and strings."}
-    assert said["What genre is this?"] == {"It is classical music.", "This sounds like classical."}
+    assert said["What genre is this?"] == {"It is classical music."}
     assert any(question.startswith("What do you hear at 0:") for question in said)
     assert said["What is the title?"] == {"I cannot tell the title from the sound."}
 
