@@ -74,7 +74,8 @@ def read_blocks(
         path: The file.
         sample_rate: Wanted rate, Hz.
         limits: Shortest and longest length, and what counts as silence.
-        on_progress: Called with the fraction read, 0 to 1, after each block.
+        on_progress: Called with the fraction read, 0 to 1, after each block; of the longest length
+            allowed where a file does not say its own.
 
     Yields:
         float32 arrays of shape (samples,), about `BLOCK_S` seconds each, range about [−1, 1].
@@ -103,8 +104,8 @@ def read_blocks(
         duration_s = samples / source.sample_rate
         if duration_s > limits.max_duration_s:
             raise AudioTooLong(path.name, duration_s, limits.max_duration_s)
-        if on_progress and source.declared_s:
-            on_progress(min(duration_s / source.declared_s, 1.0))
+        if on_progress:
+            on_progress(min(duration_s / (source.declared_s or limits.max_duration_s), 1.0))
         yield resampler.resample_chunk(mono)
     yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
     _check_whole(path.name, samples / source.sample_rate, peak, mono_peak, limits)
@@ -179,18 +180,24 @@ def _reporting_damage(path: Path, source: _Source) -> Iterator[Waveform]:
 def _open_with_libsndfile(path: Path) -> _Source:
     import soundfile
 
+    # Not by name: from an extension libsndfile would take text for headerless sound.
     try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError) as error:
-        # TypeError: soundfile takes the extension .raw as a wish for headerless data.
+        handle = path.open("rb")
+    except OSError as error:
+        raise _CannotRead(str(error.strerror).lower()) from error
+    try:
+        file = soundfile.SoundFile(handle.fileno(), closefd=False)
+    except soundfile.LibsndfileError as error:
+        handle.close()
         raise _CannotRead(f"libsndfile: {_first_line(error)}") from error
-    if not 0 < file.frames < UNKNOWN_LENGTH:  # written to a pipe: FFmpeg finds the end itself
+    if not _says_its_length(path, file):
         file.close()
+        handle.close()
         raise _CannotRead("libsndfile: its header says no length")
 
     def blocks() -> Iterator[Waveform]:
         size = _block_size(file.samplerate, file.channels)
-        with file:
+        with handle, file:
             while True:
                 try:
                     block: Waveform = file.read(size, dtype="float32", always_2d=True)
@@ -205,23 +212,57 @@ def _open_with_libsndfile(path: Path) -> _Source:
     return _Source(file.samplerate, file.channels, declared_s, exact, blocks())
 
 
-def _open_with_ffmpeg(path: Path) -> _Source:
+def _says_its_length(path: Path, file: Any) -> bool:
+    """Whether libsndfile knows where the file ends; where it does not, FFmpeg finds out.
+
+    A file written to a pipe says nothing. The length of an MP3 without a tag is guessed from its
+    first frames, and libsndfile would stop there.
+    """
+    if not 0 < file.frames < UNKNOWN_LENGTH:
+        return False
+    if file.format != "MP3":
+        return True
+    declared_s, found_s = file.frames / file.samplerate, _seconds_of_packets(path)
+    return found_s is None or abs(found_s - declared_s) < 0.2 + 0.01 * declared_s
+
+
+def _seconds_of_packets(path: Path) -> float | None:
+    """Length of all packets of a file, none decoded; None where FFmpeg has no idea."""
     import av
 
     try:
-        container = av.open(
+        with _ffmpeg_container(path) as container:
+            stream = container.streams.audio[0]
+            return float(sum(p.duration or 0 for p in container.demux(stream)) * stream.time_base)
+    except (av.FFmpegError, _CannotRead, IndexError):
+        return None
+
+
+def _ffmpeg_container(path: Path) -> Any:
+    import av
+
+    try:
+        return av.open(
             f"file:{path.resolve()}",  # a name with a colon is no protocol
             options={"format_whitelist": FFMPEG_FORMATS, "protocol_whitelist": "file"},
             metadata_errors="replace",
         )
     except (av.FFmpegError, OSError, UnicodeError) as error:
         raise _CannotRead(f"FFmpeg: {_first_line(error)}") from error
+
+
+def _open_with_ffmpeg(path: Path) -> _Source:
+    import av
+
+    container = _ffmpeg_container(path)
     streams = container.streams.audio
     if not streams or not streams[0].rate:
         container.close()
         raise _CannotRead("FFmpeg: it holds no sound")
     rate, channels = streams[0].rate, streams[0].channels
-    declared_s = container.duration / av.time_base if container.duration else None
+    guessed = container.format.name in {"aac", "mp3"}  # from the bit rate of the first frames
+    known = container.duration and not guessed
+    declared_s = container.duration / av.time_base if known else None
     return _Source(rate, channels, declared_s, False, _ffmpeg_blocks(container, rate))
 
 

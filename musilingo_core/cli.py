@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MusiLingoError as error:
         print(f"musilingo: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:  # a place that cannot be read or written
+        print(f"musilingo: {error}", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         return 130
 
@@ -81,7 +84,7 @@ def _model_options(parser: argparse.ArgumentParser, model: bool = True) -> None:
 
 
 def _training_options() -> list[tuple[str, type]]:
-    from musilingo_core.training import TrainingConfig
+    from musilingo_core.schedule import TrainingConfig
 
     return [(f.name, type(f.default)) for f in fields(TrainingConfig)]
 
@@ -101,8 +104,9 @@ def _be_quiet() -> None:
 
 def _ask(options: argparse.Namespace) -> int:
     from musilingo_core.engine import load_engine
-    from musilingo_core.prompt import Message, assistant, user
+    from musilingo_core.prompt import Message, assistant, check, user
     from musilingo_core.sampling import Sampling
+    from musilingo_core.times import find_spans
 
     _check_file(options.song)
     given = {name: getattr(options, name) for name in ("temperature", "max_new_tokens", "seed")}
@@ -114,6 +118,9 @@ def _ask(options: argparse.Namespace) -> int:
     begun = time.perf_counter()
     clip = engine.encode(options.song)
     encode_s = time.perf_counter() - begun
+    for question in options.questions:  # all of them before the first answer is printed
+        check([user(question, clip.clip_id)])
+        find_spans(question, clip.duration_s)
     messages: list[Message] = []
     for question in options.questions:
         messages.append(user(question, None if messages else clip.clip_id))
@@ -183,7 +190,8 @@ def _build_data(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from musilingo_core.data.manifest import read_manifest
-    from musilingo_core.training import TrainingConfig, clips_for, train
+    from musilingo_core.schedule import TrainingConfig
+    from musilingo_core.training import clips_for, train
     from musilingo_core.weights import blank_model
 
     given = {name: getattr(options, name) for name, _ in _training_options()}

@@ -7,7 +7,6 @@ engine keeps no conversation; messages carry all there is to know, songs by the 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -145,18 +144,20 @@ class ChatEngine:
     def _hear(
         self, key: str, path: str | Path, on_progress: Callable[[float], None] | None
     ) -> Clip:
-        clip = hear(self.model.audio_tower, path, self.limits, on_progress, self.fingerprint)
-        return replace(clip, clip_id=key)  # the name under which it was asked for
+        return hear(self.model.audio_tower, path, self.limits, on_progress, self.fingerprint, key)
 
     def clip_id(self, path: str | Path) -> str:
         """The id of a sound file's clip.
 
         Raises:
-            UnreadableAudio: There is no such file.
+            UnreadableAudio: There is no such file, or it may not be read.
         """
-        if not Path(path).is_file():
-            raise UnreadableAudio(Path(path).name, ["there is no such file"])
-        return clip_id(path, self.fingerprint)
+        try:
+            return clip_id(path, self.fingerprint)
+        except FileNotFoundError as error:
+            raise UnreadableAudio(Path(path).name, ["there is no such file"]) from error
+        except OSError as error:
+            raise UnreadableAudio(Path(path).name, [str(error.strerror).lower()]) from error
 
     def is_cached(self, path: str | Path) -> bool:
         """Whether `encode` would only have to remember."""
@@ -223,6 +224,7 @@ def hear(
     limits: AudioLimits = AudioLimits(),
     on_progress: Callable[[float], None] | None = None,
     name: str = "",
+    key: str = "",
 ) -> Clip:
     """Decodes and encodes a sound file, nothing kept.
 
@@ -232,6 +234,7 @@ def hear(
         limits: What is accepted.
         on_progress: Called with the fraction heard, 0 to 1.
         name: The encoder's fingerprint, where it is known already.
+        key: The clip's id, where it is known already.
 
     Raises:
         AudioError: The file cannot be used; says why.
@@ -240,7 +243,8 @@ def hear(
     blocks = _Counted(read_blocks(path, encoder.sample_rate, limits, on_progress))
     features, times = encode(encoder, blocks)
     duration_s = blocks.samples / encoder.sample_rate
-    return Clip(clip_id(path, name), duration_s, features, times.clamp(max=duration_s), name)
+    key = key or clip_id(path, name)
+    return Clip(key, duration_s, features, times.clamp(max=duration_s), name)
 
 
 class _Counted:

@@ -6,10 +6,13 @@ Kept are the encoder's rows *before* the projection, so a newly trained projecti
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +26,9 @@ from musilingo_core.errors import ClipNotFound
 logger = logging.getLogger(__name__)
 
 ID_DIGITS = 16  # hex digits of a clip id
+DECODING = 2  # raised when sound files are read otherwise, so that kept clips are heard anew
 MEGABYTE = 1_000_000
+STALE_S = 86_400  # a temporary file this old belongs to nobody
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def pool(features: Tensor, segments: int | None) -> Tensor:
 
 def clip_id(path: str | Path, fingerprint: str) -> str:
     """Names a song by its bytes and the encoder that hears it."""
-    digest = hashlib.sha256(fingerprint.encode())
+    digest = hashlib.sha256(f"{DECODING} {fingerprint}".encode())
     with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
@@ -118,6 +123,18 @@ def load_clip(path: str | Path) -> Clip:
         raise ValueError("features are not finite float32 values")
     duration_s = float(metadata["duration_s"])
     return Clip(metadata["clip_id"], duration_s, features, times, metadata["fingerprint"])
+
+
+def tidy(folder: Path, pattern: str) -> None:
+    """Removes what killed processes left behind: matching files and folders older than a day."""
+    for left in folder.glob(pattern):
+        with suppress(FileNotFoundError):  # another process tidies too
+            if time.time() - left.stat().st_mtime < STALE_S:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 class FeatureCache:
@@ -201,7 +218,8 @@ class FeatureCache:
             clip = load_clip(path)
             if clip.clip_id != key:
                 raise ValueError("another clip's file")
-            os.utime(path)
+            with suppress(OSError):  # a cache that cannot be written can still be read
+                os.utime(path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -212,6 +230,7 @@ class FeatureCache:
         return clip
 
     def _bound_disk(self, folder: Path) -> None:
+        tidy(folder, "*.tmp")
         with self._lock:
             files = []
             for path in folder.glob("*.safetensors"):

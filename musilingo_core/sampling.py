@@ -21,7 +21,7 @@ class Sampling:
     temperature: float = 0.1
     top_p: float = 0.5
     top_k: int = 50
-    repetition_penalty: float = 1.05
+    repetition_penalty: float = 1.0
     max_new_tokens: int = 200
     seed: int | None = None
 

@@ -19,9 +19,9 @@ _TO = r"\s*(?:to|until|till|and|[-–—])\s*"
 _PATTERNS = {
     "edge": rf"\b(?P<edge>first|last|final)\s+{_NUMBER}\s*{_UNIT}",
     "range": rf"\b(?:from|between)\s+{_NUMBER}{_TO}{_NUMBER}\s*{_UNIT}",
-    "clock": r"(?<![\d:])(?:(\d{1,2}):)?(\d{1,3}):([0-5]\d)(?![\d:])",
+    "clock": r"(?<![\d:])(?<!than )(?:(\d{1,2}):)?(\d{1,3}):([0-5]\d)(?![\d:])",
     "point": rf"\b(?:at|after|around|about|near|from)\s+{_NUMBER}\s*{_UNIT}"
-    rf"(?:\s*(?:and\s+)?{_NUMBER}\s*sec(?:ond)?s?\b)?",
+    rf"(?:\s*(?:and\s+)?{_NUMBER}\s*sec(?:ond)?s?\b)?(?!\s+long\b)",
     "beginning": r"\b(?:beginning|intro|introduction"
     r"|(?:it|song|music|piece|track)\s+(?:begin|start)s?)\b",
     "middle": r"\bin the middle\b",

@@ -5,12 +5,12 @@ an epoch never runs the encoder. A run can be stopped at any time and resumed: t
 one it would have been.
 """
 
+import hashlib
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,39 +28,10 @@ from musilingo_core.features import Clip, FeatureCache, clip_id
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor, collate
 from musilingo_core.prompt import IGNORED, Prompt
+from musilingo_core.schedule import TrainingConfig, learning_rate
 from musilingo_core.weights import cache_folder, load_projection
 
 Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train.
-
-    Attributes:
-        steps: Optimizer steps.
-        batch_size: Conversations a step.
-        learning_rate: Highest, reached after the warm-up; then a cosine down to a fiftieth of it.
-        warmup_steps: Steps of linear rise.
-        weight_decay: AdamW's.
-        clip_norm: Largest norm of a step's gradient.
-        validate_every: Steps between validations; each is followed by a checkpoint.
-        seed: Of the order of examples and of the projection's first values.
-    """
-
-    steps: int = 1000
-    batch_size: int = 8
-    learning_rate: float = 2e-3
-    warmup_steps: int = 50
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    validate_every: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every", "learning_rate", "clip_norm"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}.")
 
 
 def train(
@@ -87,7 +58,7 @@ def train(
         start: A projection file to go on from, instead of a fresh draw.
 
     Raises:
-        ConfigError: There is nothing to train on, or the checkpoint is of another configuration.
+        ConfigError: There is nothing to train on, or the checkpoint is of another run.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +78,8 @@ def train(
     optimizer = torch.optim.AdamW(
         projection.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
-    first = _resume(folder / "checkpoint.pt", projection, optimizer, config)
+    made_of = {"config": asdict(config), "data": _digest(prompts, start)}
+    first = _resume(folder / "checkpoint.pt", projection, optimizer, made_of)
     _cut_log(folder / "log.jsonl", first)
     begun = time.monotonic()
     batches = _batches(prompts["train"], config, first)
@@ -121,7 +93,7 @@ def train(
         row["left_s"] = round((time.monotonic() - begun) / done * (config.steps - step - 1))
         if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
             row["validation_loss"] = validate(model, prompts["validation"], config.batch_size)
-            _checkpoint(folder / "checkpoint.pt", projection, optimizer, step + 1, config)
+            _checkpoint(folder / "checkpoint.pt", projection, optimizer, step + 1, made_of)
         with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
         report(row)
@@ -208,14 +180,6 @@ def validate(
     return total / tokens if tokens else None
 
 
-def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Linear warm-up, then a cosine down to a fiftieth."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    return config.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
-
-
 def save_projection(model: MusiLingoForConditionalGeneration, path: str | Path) -> None:
     """Writes the projection alone, bfloat16, whole or not at all."""
     path = Path(path)
@@ -254,27 +218,42 @@ def _cut_log(path: Path, steps: int) -> None:
         path.write_text("".join(lines[:steps]), encoding="utf-8")
 
 
+def _digest(prompts: dict[str, list[Prompt]], start: str | Path | None) -> str:
+    """Tells runs apart that learn from other words, other music or another beginning."""
+    digest = hashlib.sha256(Path(start).read_bytes() if start is not None else b"")
+    for split in sorted(prompts):
+        for prompt in prompts[split]:
+            digest.update(str((split, prompt.ids)).encode())
+            for rows in prompt.audio_features:
+                digest.update(rows.numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _checkpoint(
-    path: Path, projection: torch.nn.Module, optimizer: Any, step: int, config: TrainingConfig
+    path: Path, projection: torch.nn.Module, optimizer: Any, step: int, made_of: dict[str, Any]
 ) -> None:
     state = {
         "projection": projection.state_dict(),
         "optimizer": optimizer.state_dict(),
         "step": step,
-        "config": asdict(config),
+        **made_of,
     }
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
     os.replace(temporary, path)
 
 
-def _resume(path: Path, projection: torch.nn.Module, optimizer: Any, config: TrainingConfig) -> int:
+def _resume(
+    path: Path, projection: torch.nn.Module, optimizer: Any, made_of: dict[str, Any]
+) -> int:
     """Takes up a checkpoint if there is one; gives the step to go on with."""
     if not path.is_file():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["config"] != asdict(config):
-        raise ConfigError(f"{path} is of a run with other settings; choose another folder.")
+    if {name: state.get(name) for name in made_of} != made_of:
+        raise ConfigError(
+            f"{path} is of a run with other settings or other data; choose another folder."
+        )
     projection.load_state_dict(state["projection"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])

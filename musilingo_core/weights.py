@@ -33,6 +33,7 @@ from musilingo_core.encoders import MusicEncoder
 from musilingo_core.encoders.mert import MertEncoder
 from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.errors import CheckpointError, ConfigError, WeightsUnavailable
+from musilingo_core.features import tidy
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
 
@@ -201,8 +202,8 @@ def load_encoder(folder: str | Path, device: str = "auto") -> MusicEncoder:
         CheckpointError: It is no encoder that this project knows, or is incomplete.
     """
     try:
-        kind = json.loads((Path(folder) / "config.json").read_text("utf-8")).get("model_type")
-    except (OSError, json.JSONDecodeError) as error:
+        kind = json.loads((Path(folder) / "config.json").read_text("utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(folder, detail="config.json cannot be read") from error
     if kind in {"mert_model", "hubert"}:
         encoder = MertEncoder.from_published(folder)
@@ -276,7 +277,11 @@ def load_folder(
         raise CheckpointError(folder, detail="there is no config.json")
     model = _whole(MusiLingoForConditionalGeneration, folder)
     model.language_model.to(served_dtype(device))
-    return model.eval().to(device), MusiLingoProcessor.from_pretrained(folder)
+    try:
+        processor = MusiLingoProcessor.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(folder, detail="its processor cannot be read") from error
+    return model.eval().to(device), processor
 
 
 def compose(
@@ -433,6 +438,7 @@ def _sha256(path: Path) -> str:
 @contextmanager
 def _staging(parent: Path) -> Iterator[Path]:
     """A temporary folder on the same disk, so that a rename finishes the work."""
+    tidy(parent, ".staging-*")
     folder = Path(tempfile.mkdtemp(dir=parent, prefix=".staging-"))
     try:
         yield folder

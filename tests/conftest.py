@@ -43,10 +43,12 @@ def starter_or_skip() -> None:
 
 @pytest.fixture(scope="session")
 def starter(starter_or_skip: None) -> ChatEngine:
-    """The real starter."""
+    """The real starter, which remembers no song of an earlier run."""
     from musilingo_core.engine import load_engine
 
-    return load_engine("starter")
+    engine = load_engine("starter")
+    engine.cache = FeatureCache()
+    return engine
 
 
 def tone(

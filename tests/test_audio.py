@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -8,7 +9,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from musilingo_core.audio import AudioLimits, load_audio, read_blocks
+from musilingo_core.audio import AudioLimits, Waveform, load_audio, read_blocks
 from musilingo_core.errors import (
     AudioError,
     AudioTooLong,
@@ -40,6 +41,32 @@ def test_every_libsndfile_format_gives_the_same_tone(wav: Writer, name: str) -> 
     assert spoken_hertz(waveform[4000:28_000], 16_000) == pytest.approx(440, abs=2)
 
 
+def write_coded(
+    path: Path,
+    codec: str,
+    waveform: Waveform,
+    rate: int,
+    layout: str = "mono",
+    bit_rate: int | None = None,
+    **options: Any,
+) -> None:
+    """A file that only FFmpeg reads, the same waveform in each channel."""
+    channels = 2 if layout == "stereo" else 1
+    with av.open(str(path), "w", **options) as container:
+        container.metadata["title"] = "TITLE-MARK"
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        if bit_rate:
+            stream.bit_rate = bit_rate
+        samples = np.stack([waveform] * channels)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+        frame.sample_rate = rate
+        fifo = av.AudioFifo()
+        fifo.write(frame)
+        while chunk := fifo.read(960):
+            container.mux(stream.encode(chunk))
+        container.mux(stream.encode(None))
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "rate"), [("a.m4a", "aac", 44_100), ("a.webm", "libopus", 48_000)]
 )
@@ -47,16 +74,7 @@ def test_ffmpeg_formats_give_the_same_tone(
     tmp_path: Path, name: str, codec: str, rate: int
 ) -> None:
     path = tmp_path / name
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
-        samples = np.stack([tone(2, rate)] * 2)
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
-        frame.sample_rate = rate
-        fifo = av.AudioFifo()
-        fifo.write(frame)
-        while chunk := fifo.read(960):
-            container.mux(stream.encode(chunk))
-        container.mux(stream.encode(None))
+    write_coded(path, codec, tone(2, rate), rate, "stereo")
     waveform = load_audio(path, 16_000)
     assert len(waveform) / 16_000 == pytest.approx(2, abs=0.1)
     assert spoken_hertz(waveform[4000:28_000], 16_000) == pytest.approx(440, abs=2)
@@ -165,23 +183,12 @@ def test_blocks_stay_small_however_many_channels(wav: Writer) -> None:
         load_audio(wav(np.ones((8000, 40), np.float32), name="b.wav"), 16_000)
 
 
-def encode_aac(path: Path, pieces: list[tuple[int, str]], **tags: str) -> None:
+def encode_aac(path: Path, pieces: list[tuple[int, str]]) -> None:
     """An AAC stream of one second for each (rate, layout)."""
     content = b""
     for number, (rate, layout) in enumerate(pieces):
         part = path.with_name(f"part{number}.aac")
-        with av.open(str(part), "w", format="adts") as container:
-            stream = container.add_stream("aac", rate=rate, layout=layout)
-            channels = 2 if layout == "stereo" else 1
-            frame = av.AudioFrame.from_ndarray(
-                np.stack([tone(1, rate)] * channels), format="fltp", layout=layout
-            )
-            frame.sample_rate = rate
-            fifo = av.AudioFifo()
-            fifo.write(frame)
-            while chunk := fifo.read(1024):
-                container.mux(stream.encode(chunk))
-            container.mux(stream.encode(None))
+        write_coded(part, "aac", tone(1, rate), rate, layout, format="adts")
         content += part.read_bytes()
     path.write_bytes(content)
 
@@ -202,16 +209,7 @@ def test_a_name_with_a_colon_is_no_protocol(
 
 def test_tags_in_any_alphabet_are_no_matter(tmp_path: Path) -> None:
     path = tmp_path / "a.m4a"
-    with av.open(str(path), "w") as container:
-        container.metadata["title"] = "TITLE-MARK"
-        stream = container.add_stream("aac", rate=44_100, layout="mono")
-        frame = av.AudioFrame.from_ndarray(tone(1, 44_100)[None], format="fltp", layout="mono")
-        frame.sample_rate = 44_100
-        fifo = av.AudioFifo()
-        fifo.write(frame)
-        while chunk := fifo.read(1024):
-            container.mux(stream.encode(chunk))
-        container.mux(stream.encode(None))
+    write_coded(path, "aac", tone(1, 44_100), 44_100)
     content = path.read_bytes()
     assert b"TITLE-MARK" in content
     path.write_bytes(content.replace(b"TITLE-MARK", b"\xe9\xff\xfe\xe8\xe0MARK\xe9"))
@@ -225,6 +223,31 @@ def test_a_flac_from_a_pipe_says_no_length_and_is_heard(wav: Writer) -> None:
     content[22:26] = bytes(4)
     path.write_bytes(content)
     assert len(load_audio(path, 16_000)) == pytest.approx(32_000, abs=10)
+    shares: list[float] = []  # without a length they are of the longest allowed
+    list(read_blocks(path, 16_000, AudioLimits(max_duration_s=8), shares.append))
+    assert shares and shares[-1] == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("rates", [(320_000, 32_000), (32_000, 320_000)])
+def test_an_mp3_whose_first_frames_mislead_is_heard_to_the_end(
+    tmp_path: Path, rates: tuple[int, int]
+) -> None:
+    content = b""
+    for bit_rate in rates:
+        part = tmp_path / f"{bit_rate}.mp3"
+        plain = {"write_xing": "0", "id3v2_version": "0"}
+        write_coded(part, "mp3", tone(20, 44_100), 44_100, "mono", bit_rate, options=plain)
+        content += part.read_bytes()
+    (tmp_path / "a.mp3").write_bytes(content)
+    waveform = load_audio(tmp_path / "a.mp3", 16_000, AudioLimits(max_duration_s=45))
+    assert len(waveform) / 16_000 == pytest.approx(40, abs=0.3)
+
+
+@pytest.mark.parametrize("name", ["notes.vox", "notes.au", "notes.raw", "notes.mp3"])
+def test_words_are_no_music_whatever_they_are_called(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"These are words. " * 9000)
+    with pytest.raises(UnreadableAudio):
+        load_audio(tmp_path / name, 16_000)
 
 
 def test_a_playlist_cannot_name_other_files(wav: Writer, tmp_path: Path) -> None:

@@ -77,16 +77,16 @@ def test_same_seed_same_answer(folder: str, wav: Writer, capsys: Output) -> None
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "empty"), (b"words " * 99, "cannot be read"), (None, "no such file")],
+    [(b"", "empty"), (b"words " * 20_000, "cannot be read"), (None, "no such file")],
 )
 def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
-    folder: str, tmp_path: Path, capsys: Output, content: bytes | None, said: str
+    folder: str, tmp_path: Path, capfd: Output, content: bytes | None, said: str
 ) -> None:
     song = tmp_path / "bad.mp3"
     if content is not None:
         song.write_bytes(content)
     assert main(ask(folder, song, "What?", "--json")) == 2
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()  # decoders write past Python
     assert out == "" and said in err
     assert err.startswith("musilingo: ") and len(err.splitlines()) == 1
 
@@ -104,8 +104,30 @@ def test_bad_options_are_told_apart(wav: Writer, capsys: Output, extra: list[str
 def test_a_moment_after_the_end_is_said_in_one_line(
     folder: str, wav: Writer, capsys: Output
 ) -> None:
-    assert main(ask(folder, wav(tone(3)), "What at 1:10?")) == 2
-    assert "nothing at 1:10" in capsys.readouterr().err
+    for questions in (["What at 1:10?"], ["What?", "And at 1:10?"]):
+        assert main(ask(folder, wav(tone(3)), *questions, "--json")) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and "nothing at 1:10" in err and len(err.splitlines()) == 1
+
+
+def test_a_place_that_cannot_be_written_is_said_in_one_line(
+    wav: Writer, tmp_path: Path, capsys: Output, tiny_encoder: MusicnnEncoder
+) -> None:
+    tiny_encoder.save_pretrained(tmp_path / "enc")
+    command = ["encode", str(wav(tone(3))), "--encoder", str(tmp_path / "enc")]
+    assert main([*command, "--output", str(tmp_path)]) == 2  # a folder
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("musilingo: ") and len(err.splitlines()) == 1
+
+
+def test_a_model_without_its_processor_is_said_in_one_line(
+    folder: str, wav: Writer, capsys: Output
+) -> None:
+    (Path(folder) / "tokenizer_config.json").unlink()
+    (Path(folder) / "tokenizer.json").unlink()
+    assert main(ask(folder, wav(tone(3)), "What?")) == 2
+    err = capsys.readouterr().err
+    assert "processor cannot be read" in err and len(err.splitlines()) == 1
 
 
 def test_encode_writes_features_of_a_published_mert(

@@ -144,11 +144,13 @@ def test_closing_a_reply_ends_the_computing(engine: ChatEngine, wav: Writer) -> 
 def test_earlier_turns_matter(engine: ChatEngine, wav: Writer) -> None:
     clip = engine.encode(wav())
 
-    def prompt(first: str) -> list[int]:
-        talk = [user(first, clip.clip_id), assistant("Yes."), user("Why?")]
-        return engine.processor.render(talk, engine.clip).ids
+    def reply(question: str, answer: str) -> str:
+        talk = [user(question, clip.clip_id), assistant(answer), user("Why?")]
+        return engine.reply(talk, GREEDY).text()
 
-    assert prompt("Is it loud?") != prompt("Is it soft?")
+    plain = reply("Is it loud?", "Yes.")
+    assert any(reply(question, "Yes.") != plain for question in ("Is it soft?", "Who sings?"))
+    assert any(reply("Is it loud?", answer) != plain for answer in ("No.", "It is not."))
 
 
 def test_a_long_conversation_drops_turns_and_says_so(engine: ChatEngine, wav: Writer) -> None:

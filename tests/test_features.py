@@ -87,6 +87,17 @@ def test_disk_is_bounded_and_the_longest_unused_go_first(tmp_path: Path) -> None
     assert KEYS[4] in left and KEYS[0] not in left and len(left) == 3
 
 
+def test_what_a_killed_process_left_is_tidied(tmp_path: Path) -> None:
+    old, new, folder = tmp_path / "old.tmp", tmp_path / "new.tmp", tmp_path / "folder.tmp"
+    folder.mkdir()
+    for path in (old, new, folder / "file"):
+        path.write_bytes(b"half")
+    for path in (old, folder):
+        os.utime(path, (1000, 1000))
+    FeatureCache(tmp_path).put(make_clip())
+    assert not old.exists() and not folder.exists() and new.exists()
+
+
 def test_many_threads_may_use_one_cache(tmp_path: Path) -> None:
     cache, faults = FeatureCache(tmp_path, memory_bytes=40_000, disk_bytes=60_000), []
 

@@ -9,6 +9,7 @@ import tomllib
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -59,12 +60,20 @@ def test_no_weights_or_music_of_others_are_committed() -> None:
     assert all(name in ours or name.startswith("assets/examples/") for name in found), found
 
 
+def install(command: list[Any]) -> None:
+    """Runs what needs the package index: without it a failure on CI, elsewhere a skip."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    offline = re.search("connection|resolve|no matching distribution", done.stderr, re.I)
+    if done.returncode and offline and os.environ.get("CI") != "true":
+        pytest.skip(f"the package index cannot be reached: {done.stderr[-300:]}")
+    assert not done.returncode, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built wheel."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
+    install([sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)])
     return next(folder.glob("*.whl"))
 
 
@@ -83,7 +92,7 @@ def test_the_wheel_in_an_empty_environment_answers_from_another_folder(
 ) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", str(wheel)], check=True)
+    install([python, "-m", "pip", "install", "-q", str(wheel)])
     (tmp_path / "elsewhere").mkdir()
     soundfile.write(tmp_path / "elsewhere" / "song.wav", tone(4), 16_000)
     command = [python, "-m", "musilingo_core", "ask", "song.wav", "What do you hear?", "--json"]

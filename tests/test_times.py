@@ -27,6 +27,8 @@ from musilingo_core.times import Span, clock, find_spans
         ("What is the mood?", []),
         ("Is the trend clear?", []),
         ("Is it longer than 4 minutes?", []),
+        ("Is it about 4 minutes long?", []),
+        ("Is it longer than 4:30?", []),
         ("Would it suit a 5 minute yoga class?", []),
         ("When does the singing start?", []),
         ("Is it a good start to the day?", []),

@@ -12,14 +12,8 @@ from musilingo_core.errors import ConfigError
 from musilingo_core.features import Clip
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor, collate
-from musilingo_core.training import (
-    TrainingConfig,
-    initialise,
-    learning_rate,
-    loss_of,
-    train,
-    validate,
-)
+from musilingo_core.schedule import TrainingConfig, learning_rate
+from musilingo_core.training import initialise, loss_of, train, validate
 from tests.conftest import make_clip
 
 Model = MusiLingoForConditionalGeneration
@@ -110,6 +104,16 @@ def test_a_checkpoint_of_other_settings_is_refused(
     run(tiny_model, processor, tmp_path, CONFIG)
     with pytest.raises(ConfigError, match="other settings"):
         run(tiny_model, processor, tmp_path, TrainingConfig(steps=7, batch_size=2))
+
+
+def test_a_checkpoint_of_other_data_is_refused(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    run(tiny_model, processor, tmp_path, CONFIG)
+    with pytest.raises(ConfigError, match="other data"):
+        train(tiny_model, processor, EXAMPLES[:-1], tmp_path, CONFIG, find)
+    with pytest.raises(ConfigError, match="other data"):  # the same words, another clip
+        train(tiny_model, processor, EXAMPLES, tmp_path, CONFIG, lambda place: make_clip(rows=9))
 
 
 def test_same_seed_same_projection(
