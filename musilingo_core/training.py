@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import DynamicCache
 
 from musilingo_core.data.manifest import Example, FeatureFiles
 from musilingo_core.encoders import fingerprint
@@ -139,18 +140,55 @@ def loss_of(
     """Summed cross-entropy of the labelled tokens and their number.
 
     The same as `forward(labels=…)` would give, but the vocabulary is scored only where something is
-    to be learnt.
+    to be learnt, and the instructions that all prompts begin with are computed once, without a
+    gradient, for nothing in them depends on the projection.
     """
-    batch = collate(prompts).to(model.device)
+    length = shared_length(prompts, model.config.audio_token_id)
+    batch = collate([_after(prompt, length) for prompt in prompts]).to(model.device)
     audio = model.get_audio_features(audio_features=batch["audio_features"])
     embeds = model.embed(batch["input_ids"], audio)
+    seen = batch["attention_mask"].new_ones(len(prompts), length)
     hidden = model.language_model.base_model(
-        inputs_embeds=embeds, attention_mask=batch["attention_mask"], use_cache=False
+        inputs_embeds=embeds,
+        attention_mask=torch.cat([seen, batch["attention_mask"]], dim=1),
+        past_key_values=_instructions(model, prompts[0].ids[:length], len(prompts)),
+        use_cache=True,
     ).last_hidden_state
     labels = batch["labels"][:, 1:]
     learnt = labels != IGNORED
     logits = model.language_model.get_output_embeddings()(hidden[:, :-1][learnt])
     return F.cross_entropy(logits.float(), labels[learnt], reduction="sum"), int(learnt.sum())
+
+
+def shared_length(prompts: Sequence[Prompt], audio_token_id: int) -> int:
+    """How many tokens all prompts begin with, before any music and any label."""
+    length = 0
+    for ids, labels in zip(
+        zip(*(p.ids for p in prompts), strict=False),
+        zip(*(p.labels for p in prompts), strict=False),
+        strict=True,
+    ):
+        if len(set(ids)) > 1 or ids[0] == audio_token_id or set(labels) != {IGNORED}:
+            return max(length - 1, 0)  # the first label is foretold by the token before it
+        length += 1
+    return max(length - 1, 0)
+
+
+def _after(prompt: Prompt, length: int) -> Prompt:
+    return replace(prompt, ids=prompt.ids[length:], labels=prompt.labels[length:])
+
+
+@torch.no_grad()
+def _instructions(
+    model: MusiLingoForConditionalGeneration, ids: list[int], count: int
+) -> DynamicCache:
+    """Key/value states of the first tokens of a prompt, for so many prompts."""
+    cache = DynamicCache(config=model.config.text_config)
+    if ids:
+        tokens = torch.tensor([ids], device=model.device)
+        model.language_model.base_model(tokens, past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(count)
+    return cache
 
 
 def train_step(
