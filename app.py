@@ -11,6 +11,7 @@ from demo.handlers import Handlers
 from demo.loading import EngineLoader, OnStatus
 from demo.page import launch_options, make_page
 from demo.settings import Settings
+from demo.sweeping import keep_sweeping
 
 if TYPE_CHECKING:
     from musilingo_core.engine import ChatEngine
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 def main() -> None:
     """Loads in the background, serves until stopped."""
     settings = Settings.from_environment()
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.uploads))
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.uploads)  # nowhere else are songs deleted in time
+    keep_sweeping(settings.uploads, settings.upload_age_s)
 
     def load(on_status: OnStatus) -> "ChatEngine":
         from transformers.utils import logging
@@ -28,13 +30,15 @@ def main() -> None:
         from musilingo_core.engine import load_engine
 
         logging.disable_progress_bar()
-        return load_engine(
+        engine = load_engine(
             settings.preset,
             model=settings.model,
             device=settings.device,
             on_status=on_status,
             limits=AudioLimits(max_duration_s=60.0 * settings.max_minutes),
         )
+        print(f"The model “{engine.name}” is ready", flush=True)
+        return engine
 
     loader = EngineLoader(load)
     loader.start()

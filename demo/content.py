@@ -4,7 +4,6 @@ from musilingo_core.times import clock
 
 TITLE = "MusiLingo"
 TAGLINE = "Drop a song. Talk about it."
-DESCRIPTION = "Chat about a song with a model that listens to it."
 
 # The song
 SONG_LABEL = "Your song"
@@ -13,6 +12,7 @@ SONG_REMOVE = "Remove the song"
 SONG_NONE = "No song yet"
 SONG_FORMATS = "WAV, FLAC, MP3, OGG, Opus or M4A; up to {minutes} minutes and {megabytes:,} MB"
 SONG_WAITING = "Your song is kept and will be heard as soon as the model is ready"
+SONG_IN_LINE = "Your song will be heard in a moment"
 LISTENING = "Listening: {percent} %"
 HEARD = "heard 0:00–{heard} of {duration}"
 FILE_TOO_BIG = "“{name}” has {size} MB and the limit is {limit} MB; please choose a smaller file."
@@ -25,7 +25,6 @@ EMPTY_TEXT = "Add a song, then ask. Each question may build on the one before."
 QUESTION_LABEL = "Your question"
 EDIT_LABEL = "Change this question"
 QUESTION_HINT = "Ask about the song …"
-QUESTION_HELP = "Enter sends, Shift + Enter starts a new line"
 SEND = "Send"
 STOP = "Stop"
 NEW_CONVERSATION = "New conversation"
@@ -48,6 +47,7 @@ NOT_LOADED = "The model could not be loaded, so there is no answer yet. Your que
 THINKING = "Thinking"
 STILL_LISTENING = "Still listening to the song; the answer comes right after"
 IN_LINE = "Others are before you; yours is in line and starts by itself …"
+QUEUE_FULL = "Too many visitors are waiting at the moment; please send your question again later."
 NEW_SONG = "New song, new conversation. The earlier one has ended."
 SONG_REMOVED = "The song was removed and the conversation about it has ended."
 CLEARED = "New conversation about the same song."
@@ -78,6 +78,7 @@ TOP_K = ("Top-k", "Only this many of the likeliest words; 0 is no limit")
 REPETITION_PENALTY = ("Repetition penalty", "Above 1, words already used become less likely")
 MAX_NEW_TOKENS = ("Longest answer", "In tokens; a token is about three quarters of a word")
 SEED = ("Seed", "The same seed gives the same answer; leave empty for chance")
+SEED_OUT_OF_RANGE = "The seed must be a whole number from 0 to {highest:,}, or empty."
 
 # The foot
 CAVEAT = "Answers come from a model and may be wrong."

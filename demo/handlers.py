@@ -6,7 +6,6 @@ tab's keepsake, from which a session that the server has forgotten is filled aga
 """
 
 import functools
-import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,13 +13,13 @@ from pathlib import Path
 from typing import Concatenate, Literal, ParamSpec
 
 from demo import content
-from demo.listening import Listening
+from demo.listening import Abandoned, Listening
 from demo.loading import EngineLoader, LoadStatus
 from demo.session import MAX_QUESTION_CHARACTERS, Keeper, Message, Session, Song
-from musilingo_core.errors import MusiLingoError
+from musilingo_core.errors import ConfigError, MusiLingoError
 from musilingo_core.sampling import Sampling
 
-LOOK_AGAIN_S = 0.1  # between two looks at a song that another event is listening to
+Choose = Callable[[], Sampling]  # raises ConfigError for numbers that are out of range
 
 
 @dataclass(frozen=True)
@@ -126,12 +125,7 @@ class Handlers:
             return View()
         session.adopt(self.keeper.unpack(keepsake))
         question = session.take_back() if session.is_unanswered else None
-        song, player = Line(content.SONG_NONE), None
-        if session.song:
-            song = _heard(session.song)
-            player = session.song.path if Path(session.song.path).is_file() else None
-        elif session.messages:
-            song = Line(content.SONG_GONE, "problem")
+        song, player = self._song_again(session)
         return View(
             messages=tuple(session.messages),
             question=question,
@@ -158,7 +152,7 @@ class Handlers:
     def attach(
         self, session: Session, keepsake: str, path: str | None, is_in_player: bool = True
     ) -> Views:
-        """A song was chosen: begins a new conversation and listens to it.
+        """A song was chosen: begins a new conversation about it; `listen` hears it.
 
         Args:
             session: The tab's.
@@ -169,16 +163,15 @@ class Handlers:
         if not path:
             yield View()
             return
-        notice = Line(content.NEW_SONG) if session.messages else Line()
         session.change_song(Path(path))
-        song = Line(content.listening(0), "busy", 0.0)
+        notice = Line(content.NEW_SONG) if session.has_ended else Line()
+        session.has_ended = False
         player = None if is_in_player else path
-        yield replace(self._rest(session, notice), song=song, player=player)
-        yield from self._listen(session)
+        yield replace(self._rest(session, notice), song=self._waiting_line(), player=player)
 
     @event
     def listen(self, session: Session, keepsake: str) -> Views:
-        """The engine is ready: listens to a song that was waiting for it."""
+        """Hears the song that waits, if one does."""
         yield View()  # a generator that ends without a word makes Gradio empty the page
         yield from self._listen(session)
 
@@ -192,40 +185,67 @@ class Handlers:
     # The conversation
 
     @event
-    def send(self, session: Session, keepsake: str, question: str, sampling: Sampling) -> Views:
-        """A question: answers it, word by word."""
-        refusal = self._refusal(session, question)
-        if refusal:
-            yield View(notice=Line(refusal, "problem"))
-            return
-        session.ask(question.strip())
-        yield from self._answer(session, sampling)
+    def send(
+        self, session: Session, keepsake: str, question: str, draft: str, choose: Choose
+    ) -> Views:
+        """A question: takes it into the conversation; `answer` answers it.
+
+        Args:
+            session: The tab's.
+            keepsake: The tab's.
+            question: From the box, or a suggestion.
+            draft: What stands in the box; it stays there unless it is the question.
+            choose: Gives the sampling.
+        """
+        yield from self._accept(session, len(session.messages), question, draft, choose)
 
     @event
-    def retry(self, session: Session, keepsake: str, sampling: Sampling) -> Views:
+    def retry(self, session: Session, keepsake: str, draft: str, choose: Choose) -> Views:
         """Answers the last question anew."""
         question = session.last_question
-        refusal = self._refusal(session, question)
-        if refusal:
-            yield View(notice=Line(refusal, "problem"))
-            return
-        session.take_back()
-        session.ask(question)
-        yield from self._answer(session, sampling)
+        places = [at for at, each in enumerate(session.messages) if each["role"] == "user"]
+        kept = draft if draft.strip() else question  # refused, it stays in the conversation
+        yield from self._accept(session, max(places, default=0), question, kept, choose)
 
     @event
     def edit(
-        self, session: Session, keepsake: str, index: int, question: str, sampling: Sampling
+        self,
+        session: Session,
+        keepsake: str,
+        index: int,
+        question: str,
+        draft: str,
+        choose: Choose,
     ) -> Views:
         """Changes a past question and goes on from there; what came after it is dropped."""
-        refusal = self._refusal(session, question)
         known = 0 <= index < len(session.messages) and session.messages[index]["role"] == "user"
-        if refusal or not known:
-            yield View(messages=tuple(session.messages), notice=Line(refusal, "problem"))
+        if not known:
+            yield View(messages=tuple(session.messages), notice=Line())
             return
-        del session.messages[index:]
-        session.ask(question.strip())
-        yield from self._answer(session, sampling)
+        yield from self._accept(session, index, question, draft, choose)
+
+    @event
+    def answer(self, session: Session, keepsake: str) -> Views:
+        """Answers the question that waits, if one does, word by word.
+
+        While another event hears the song it is left to the answer after that one: nobody holds a
+        place in the queue by waiting.
+        """
+        yield View()  # as in `listen`
+        if session.waiting is None or session.listening:
+            return
+        yield from self._listen(session)
+        if session.waiting is not None and not session.unheard:  # neither stopped nor still heard
+            yield from self._reply(session, session.waiting)
+
+    @event
+    def turn_away(self, session: Session, keepsake: str) -> Views:
+        """The queue had no place for an answer: gives the question back that waits for it."""
+        if session.waiting is None:
+            yield View()
+            return
+        session.begin_turn()
+        yield from self._refuse(session, content.QUEUE_FULL)
 
     @event
     def undo(self, session: Session, keepsake: str, draft: str) -> Views:
@@ -251,7 +271,7 @@ class Handlers:
 
     def problem(self, session: Session, sentence: str) -> View:
         """Shows what went wrong: beside the song while there is none, else above the question."""
-        question = session.take_back() if session.is_unanswered else None
+        question = self._give_back(session)
         line = Line(sentence, "problem")
         if session.song is None:
             return replace(self._rest(session, Line(), question), song=line, player="")
@@ -259,40 +279,82 @@ class Handlers:
 
     # Steps of the above
 
+    def _waiting_line(self) -> Line:
+        """About a song that waits to be heard."""
+        words = content.SONG_IN_LINE if self.loader.engine else content.SONG_WAITING
+        return Line(words, "busy")
+
+    def _song_again(self, session: Session) -> tuple[Line, str | None]:
+        """The line under the player and what the player holds in a refreshed tab."""
+        if session.song:
+            path = session.song.path
+            return _heard(session.song), path if Path(path).is_file() else None
+        if session.upload and session.upload.is_file():
+            return self._waiting_line(), str(session.upload)
+        is_gone = bool(session.upload or session.messages)
+        session.upload = None
+        return (Line(content.SONG_GONE, "problem") if is_gone else Line(content.SONG_NONE)), None
+
     def _listen(self, session: Session) -> Views:
         path, engine = session.upload, self.loader.engine
         if path is None:
             return
         if engine is None:
-            yield View(song=Line(content.SONG_WAITING, "busy"))
+            yield View(song=self._waiting_line())
             return
         with Listening(engine, path) as listening:
-            session.upload, session.listening = None, listening
+            session.listening, session.upload = listening, None  # in this order: never without
             try:
                 for fraction in listening:
                     if session.listening is not listening:
                         return
                     yield View(song=Line(content.listening(fraction), "busy", fraction))
                 clip = listening.clip()
-            except GeneratorExit:  # stopped while an answer waited for it: it can be taken up again
+                if session.listening is not listening:
+                    return
+                song = Song(clip.clip_id, str(path), clip.duration_s, clip.heard_s)
+                session.song = song
+            except (Abandoned, MusiLingoError):
+                if session.listening is not listening:  # nobody asks for this song any more
+                    return
+                raise
+            except GeneratorExit:  # cancelled: the song can be taken up again
                 if session.listening is listening:
                     session.upload = path
                 raise
             finally:
                 if session.listening is listening:
                     session.listening = None
-        session.song = Song(clip.clip_id, str(path), clip.duration_s, clip.heard_s)
-        yield View(song=_heard(session.song), keepsake=self.keeper.pack(session))
+        yield View(song=_heard(song), keepsake=self.keeper.pack(session))
 
-    def _answer(self, session: Session, sampling: Sampling) -> Views:
-        turn = session.begin_turn()
-        thinking = Line(content.THINKING, "busy")
-        yield replace(self._rest(session, thinking, question=""), answering=True)
-        yield from self._await_song(session, turn)
-        if session.turn != turn:
+    def _accept(
+        self, session: Session, place: int, question: str, draft: str, choose: Choose
+    ) -> Views:
+        """Puts a question at `place`, where it waits for `answer`; what came after is dropped.
+
+        One that is refused goes to the box, unless other words stand there.
+        """
+        refusal = self._refusal(session, question)
+        try:
+            sampling = choose()
+        except ConfigError as error:
+            refusal = refusal or str(error)
+        if refusal:
+            box = None if draft.strip() else question.strip()
+            notice = Line(refusal, "problem")
+            yield View(messages=tuple(session.messages), notice=notice, question=box)
             return
-        if session.song is None:
-            yield from self._refuse(session, content.NO_SONG)
+        del session.messages[place:]
+        session.ask(question.strip(), sampling)
+        session.has_draft = draft.strip() not in ("", question.strip())
+        notice = Line(content.STILL_LISTENING if session.unheard else content.THINKING, "busy")
+        box = None if session.has_draft else ""
+        yield replace(self._rest(session, notice, box), answering=True)
+
+    def _reply(self, session: Session, sampling: Sampling) -> Views:
+        turn = session.begin_turn()
+        yield replace(self._rest(session, Line(content.THINKING, "busy")), answering=True)
+        if session.turn != turn:
             return
         assert self.loader.engine is not None
         with closing(self.loader.engine.reply(session.prompt(), sampling)) as reply:
@@ -309,16 +371,6 @@ class Handlers:
         else:
             yield self._rest(session, notice)
 
-    def _await_song(self, session: Session, turn: int) -> Views:
-        """Waits for the song, here if it has not begun, else for the event that listens to it."""
-        if session.upload or session.listening:
-            yield View(notice=Line(content.STILL_LISTENING, "busy"))
-            yield from self._listen(session)
-            while session.listening and session.turn == turn:
-                time.sleep(LOOK_AGAIN_S)
-                yield View()
-            yield View(notice=Line(content.THINKING, "busy"))
-
     def _refusal(self, session: Session, question: str) -> str:
         """Why `question` cannot be answered now; "" when it can."""
         length = len(question.strip())
@@ -334,9 +386,14 @@ class Handlers:
         return ""
 
     def _refuse(self, session: Session, sentence: str) -> Views:
-        """Gives a question back that cannot be answered after all."""
-        question = session.take_back() if session.is_unanswered else None
+        """Ends a question that cannot be answered after all."""
+        question = self._give_back(session)
         yield self._rest(session, Line(sentence, "problem"), question)
+
+    def _give_back(self, session: Session) -> str | None:
+        """Takes an unanswered question out, for the box unless other words stand there."""
+        question = session.take_back() if session.is_unanswered else None
+        return None if session.has_draft else question
 
     def _rest(self, session: Session, notice: Line, question: str | None = None) -> View:
         """The page between two answers."""

@@ -30,6 +30,7 @@ class Listening:
     """
 
     def __init__(self, engine: "ChatEngine", path: Path) -> None:
+        self.path = path
         self._fraction = 0.0
         self._abandoned = False
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="listening")

@@ -16,7 +16,7 @@ LOGO = (
 
 
 def header(max_file_mb: int) -> str:
-    """Logo, name, what it is, the switch between light and dark, and the words page.js needs."""
+    """Logo, name, what it is, the switch between light and dark, and what page.js needs."""
     words = {
         "send": content.SEND,
         "stop": content.STOP,
@@ -32,6 +32,7 @@ def header(max_file_mb: int) -> str:
     }
     return (
         f'<i id="words" hidden data-words="{_text(json.dumps(words))}"></i>'
+        '<p id="song-news" class="sr-only" role="status"></p>'
         f'<header class="masthead">{LOGO}<div><h1>{_text(content.TITLE)}</h1>'
         f"<p>{_text(content.TAGLINE)}</p></div>"
         f'<button type="button" class="theme-toggle" aria-label="{_text(content.THEME_TOGGLE)}" '

@@ -6,6 +6,7 @@ it the same way.
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from demo.privacy import stay_here
 from demo.session import Session
 from demo.settings import Settings
 from demo.theme import WAVE, WAVE_PLAYED, make_theme
+from musilingo_core.errors import ConfigError
 from musilingo_core.sampling import Sampling
 
 STATIC = Path(__file__).resolve().parent / "static"
 POLL_S = 1.0  # between two looks at an engine that is being loaded
+MAX_SEED = 2**53 - 1  # what a browser can count to
 
 # The tab keeps its conversation itself: sessionStorage belongs to one tab and ends with it.
 KEEP = "(kept) => { if (kept) window.sessionStorage.setItem('musilingo', kept); }"
@@ -38,9 +41,11 @@ def make_page(handlers: Handlers, settings: Settings) -> gr.Blocks:
         handlers: What its events do.
         settings: Limits, and where the examples are.
     """
+    # Songs grow no older than this by `demo.sweeping`; Gradio adds that a page which is stopped in
+    # order leaves none at all.
     age = settings.upload_age_s
     with gr.Blocks(
-        title=content.TITLE, analytics_enabled=False, delete_cache=(age // 5, age), fill_width=True
+        title=content.TITLE, analytics_enabled=False, delete_cache=(age, age), fill_width=True
     ) as page:
         Page(page, handlers, settings)
     return page.queue(max_size=settings.queue_size, api_open=False)
@@ -181,37 +186,53 @@ class Page:
                 ),
             ]
 
-    # Wiring. One turn is one event and one generator: question in, growing conversation out.
+    # Wiring. What a visitor does takes effect at once, past the queue: a song is accepted, a
+    # question is in the conversation. Then, in the queue, the song is heard and the question is
+    # answered, each by one generator.
 
     def _wire(self) -> None:
-        turns = self._wire_turns()
-        songs = self._wire_songs(turns)
-        self._wire_between(turns, songs)
-        self._wire_start()
+        answers = [self._answer_after(asked) for asked in self._wire_questions()]
+        chosen = self._wire_choice(cancels=list(answers))
+        restored = self._wire_start()
+        hearings = [
+            *(self._listen_on(each.then) for each in chosen),
+            *(
+                self._listen_on(trigger, show_progress="hidden")  # nobody has asked for it
+                for trigger in (restored.then, self.is_ready.change)
+            ),
+        ]
+        # For a question that came while the song was heard.
+        answers += [self._answer_after(hearing, show_progress="hidden") for hearing in hearings]
+        self._wire_between(answers, hearings)
         self.keepsake.change(None, self.keepsake, js=KEEP)
 
-    def _wire_turns(self) -> list[Dependency]:
+    def _wire_questions(self) -> list[Dependency]:
         handlers = self.handlers
 
-        def send(session: Session, keepsake: str, question: str, *values: Any) -> Updates:
-            yield from self._paint(handlers.send(session, keepsake, question, _sampling(values)))
+        def send(
+            session: Session, keepsake: str, question: str, draft: str, *values: Any
+        ) -> list[Any]:
+            choose = partial(_sampling, values)
+            return _first(handlers.send(session, keepsake, question, draft, choose))
 
-        def retry(session: Session, keepsake: str, *values: Any) -> Updates:
-            yield from self._paint(handlers.retry(session, keepsake, _sampling(values)))
+        def retry(session: Session, keepsake: str, draft: str, *values: Any) -> list[Any]:
+            return _first(handlers.retry(session, keepsake, draft, partial(_sampling, values)))
 
-        def edit(edited: gr.EditData, session: Session, keepsake: str, *values: Any) -> Updates:
+        def edit(
+            edited: gr.EditData, session: Session, keepsake: str, draft: str, *values: Any
+        ) -> list[Any]:
             place, question = int(edited.index), markup.unescape(str(edited.value))  # type: ignore[arg-type]
-            changed = handlers.edit(session, keepsake, place, question, _sampling(values))
-            yield from self._paint(changed)
+            choose = partial(_sampling, values)
+            return _first(handlers.edit(session, keepsake, place, question, draft, choose))
 
         def wire(
             trigger: Callable[..., Dependency],
-            fn: Callable[..., Updates],
+            fn: Callable[..., list[Any]],
             *inputs: gr.components.Component,
         ) -> Dependency:
-            # More than once: a turn that was stopped may look busy to Gradio for a moment longer.
-            options = {"trigger_mode": "multiple", **self._pool("reply")}
-            return self._wire_one(trigger, fn, [*inputs, *self.sampling], **options)
+            return self._wire_one(
+                trigger, fn, [*inputs, self.question, *self.sampling], queue=False
+            )
 
         return [
             wire(self.question.submit, send, self.question),
@@ -220,54 +241,68 @@ class Page:
             wire(self.chat.edit, edit),
         ]
 
-    def _wire_songs(self, turns: list[Dependency]) -> list[Dependency]:
-        handlers = self.handlers
+    def _wire_choice(self, **options: Any) -> list[Dependency]:
+        handlers, song = self.handlers, self.song
 
-        def attach(session: Session, keepsake: str, path: str | None) -> Updates:
-            yield from self._paint(handlers.attach(session, keepsake, path))
+        def attach(session: Session, keepsake: str, path: str | None) -> list[Any]:
+            return _first(handlers.attach(session, keepsake, path))
 
-        def listen(session: Session, keepsake: str) -> Updates:
-            yield from self._paint(handlers.listen(session, keepsake))
-
-        def trying(example: Example) -> Callable[[Session, str], Updates]:
-            def attach_example(session: Session, keepsake: str) -> Updates:
-                yield from self._paint(
-                    handlers.attach(session, keepsake, str(example.path), is_in_player=False)
-                )
+        def trying(example: Example) -> Callable[[Session, str], list[Any]]:
+            def attach_example(session: Session, keepsake: str) -> list[Any]:
+                path = str(example.path)
+                return _first(handlers.attach(session, keepsake, path, is_in_player=False))
 
             return attach_example
 
-        options = {"cancels": turns, "trigger_mode": "multiple", **self._pool("listen")}
-        wire, song = self._wire_one, self.song
+        wire, options = self._wire_one, {"queue": False, **options}
         return [
             wire(song.upload, attach, [song], **options),
             wire(song.stop_recording, attach, [song], **options),
             *(wire(button.click, trying(example), **options) for button, example in self.examples),
-            wire(self.is_ready.change, listen, **options),
         ]
 
-    def _wire_between(self, turns: list[Dependency], songs: list[Dependency]) -> None:
+    def _listen_on(self, trigger: Callable[..., Dependency], **options: Any) -> Dependency:
+        def listen(session: Session, keepsake: str) -> Updates:
+            yield from self._paint(self.handlers.listen(session, keepsake))
+
+        # More than once: an event that was stopped may look busy to Gradio for a moment longer.
+        options |= {"trigger_mode": "multiple", **self._pool("listen")}
+        return self._wire_one(trigger, listen, **options)
+
+    def _answer_after(self, asked: Dependency, **options: Any) -> Dependency:
+        def answer(session: Session, keepsake: str) -> Updates:
+            yield from self._paint(self.handlers.answer(session, keepsake))
+
+        def turn_away(session: Session, keepsake: str) -> list[Any]:
+            return _first(self.handlers.turn_away(session, keepsake))
+
+        options |= {"trigger_mode": "multiple", **self._pool("reply")}
+        answered = self._wire_one(asked.then, answer, **options)
+        self._wire_one(answered.failure, turn_away, queue=False)
+        return answered
+
+    def _wire_between(self, answers: list[Dependency], hearings: list[Dependency]) -> None:
         handlers = self.handlers
 
         def detach(session: Session, keepsake: str) -> list[Any]:
-            return _updates(next(handlers.detach(session, keepsake)))
+            return _first(handlers.detach(session, keepsake))
 
         def clear(session: Session, keepsake: str) -> list[Any]:
-            return _updates(next(handlers.clear(session, keepsake)))
+            return _first(handlers.clear(session, keepsake))
 
         def undo(session: Session, keepsake: str, draft: str) -> list[Any]:
-            return _updates(next(handlers.undo(session, keepsake, draft)))
+            return _first(handlers.undo(session, keepsake, draft))
 
         def stop(session: Session, keepsake: str, draft: str) -> list[Any]:
-            return _updates(next(handlers.stop(session, keepsake, draft)))
+            return _first(handlers.stop(session, keepsake, draft))
 
         # Past the queue: Stop has to work when everyone is waiting.
-        self._wire_one(self.clear.click, clear, cancels=turns, queue=False)
-        self._wire_one(self.chat.undo, undo, [self.question], cancels=turns, queue=False)
-        self._wire_one(self.question.stop, stop, [self.question], cancels=turns, queue=False)
-        self._wire_one(self.song.clear, detach, cancels=turns + songs, queue=False)
+        self._wire_one(self.clear.click, clear, cancels=answers, queue=False)
+        self._wire_one(self.chat.undo, undo, [self.question], cancels=answers, queue=False)
+        self._wire_one(self.question.stop, stop, [self.question], cancels=answers, queue=False)
+        self._wire_one(self.song.clear, detach, cancels=answers + hearings, queue=False)
 
-    def _wire_start(self) -> None:
+    def _wire_start(self) -> Dependency:
         handlers = self.handlers
 
         def restore(session: Session, keepsake: str) -> list[Any]:
@@ -286,11 +321,12 @@ class Page:
             "api_visibility": "private",
         }
         tab = [self.session, self.keepsake]
-        self.blocks.load(restore, tab, self.painted, js=RECALL, **options)
+        restored = self.blocks.load(restore, tab, self.painted, js=RECALL, **options)
         # In the queue, unlike other small events: only there does a State report its change.
         self.blocks.load(start, None, outputs, **options)
         self.timer.tick(start, None, outputs, **options)
         self.again.click(load_again, None, outputs, **options)
+        return restored
 
     def _pool(self, name: str) -> dict[str, Any]:
         """Options of events that share one limit on how many of them run at once."""
@@ -304,14 +340,15 @@ class Page:
         **options: Any,
     ) -> Dependency:
         """Wires an event that changes what `View` shows."""
+        # Only the place in the queue shows, see page.css.
+        progress = "minimal" if options.get("queue", True) else "hidden"
         return trigger(
             fn,
             [self.session, self.keepsake, *(inputs or [])],
             self.painted,
-            show_progress="minimal",  # only the place in the queue shows, see page.css
             show_progress_on=self.notice,
             api_visibility="private",
-            **options,
+            **{"show_progress": progress, **options},
         )
 
     @property
@@ -324,6 +361,12 @@ class Page:
         with closing(views):
             for view in views:
                 yield _updates(view)
+
+
+def _first(views: Views) -> list[Any]:
+    """All there is of an event that ends at once."""
+    with closing(views):
+        return _updates(next(views))
 
 
 def _updates(view: View) -> list[Any]:
@@ -353,15 +396,21 @@ def _start_updates(start: StartView) -> list[Any]:
 
 
 def _sampling(values: tuple[Any, ...]) -> Sampling:
-    """The sampling controls, in their order, as what the engine takes."""
+    """The sampling controls, in their order, as what the engine takes.
+
+    Raises:
+        ConfigError: A number is out of its range.
+    """
     temperature, top_p, top_k, repetition_penalty, max_new_tokens, seed = values
+    if seed is not None and not 0 <= seed <= MAX_SEED:  # Gradio would refuse it without a word
+        raise ConfigError(content.SEED_OUT_OF_RANGE.format(highest=MAX_SEED))
     return Sampling(
         temperature=float(temperature),
         top_p=float(top_p),
         top_k=int(top_k),
         repetition_penalty=float(repetition_penalty),
         max_new_tokens=int(max_new_tokens),
-        seed=int(seed) if seed is not None and seed >= 0 else None,
+        seed=None if seed is None else int(seed),
     )
 
 

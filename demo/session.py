@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.listening import Listening
+from musilingo_core.sampling import Sampling
 
 Message = dict[str, Any]  # {"role": "user" | "assistant", "content": [{"type": "text", "text": …}]}
 
@@ -50,8 +51,12 @@ class Session:
     Attributes:
         song: The song being talked about; None before one has been heard.
         messages: Text turns, oldest first, user and assistant in turns.
-        upload: A song that waits for the engine to be loaded.
+        upload: A song that waits to be heard.
         listening: The song being heard right now.
+        waiting: How to answer the last question, which no event has begun to do; None when no
+            question waits.
+        has_draft: Whether other words stood in the question box when that question was asked.
+        has_ended: Whether a conversation ended with its song and no song since has said so.
         turn: Counts events that begin or end an answer; an answer whose number is no longer this
             one stops by itself.
     """
@@ -60,6 +65,9 @@ class Session:
     messages: list[Message] = field(default_factory=list)
     upload: Path | None = None
     listening: Listening | None = None
+    waiting: Sampling | None = None
+    has_draft: bool = False
+    has_ended: bool = False
     turn: int = 0
 
     @property
@@ -68,18 +76,25 @@ class Session:
         return self == Session()
 
     @property
+    def unheard(self) -> Path | None:
+        """The song that waits to be heard or is being heard."""
+        return self.listening.path if self.listening else self.upload
+
+    @property
     def has_song(self) -> bool:
         """Whether there is a song, heard, being heard or waiting to be."""
-        return bool(self.song or self.listening or self.upload)
+        return bool(self.song or self.unheard)
 
     def begin_turn(self) -> int:
-        """Ends whatever answer is being written and gives the number of the new turn."""
+        """Ends whatever answer is being written or waited for; gives the new turn's number."""
+        self.waiting = None
         self.turn += 1
         return self.turn
 
     def change_song(self, upload: Path | None) -> None:
         """Forgets song and conversation; `upload` waits to be heard (None: no song)."""
         self.begin_turn()
+        self.has_ended = self.has_ended or bool(self.messages)
         if self.listening:
             self.listening.close()
         self.listening, self.song, self.upload, self.messages = None, None, upload, []
@@ -97,13 +112,15 @@ class Session:
 
     def adopt(self, other: "Session") -> None:
         """Takes over song and conversation of `other`."""
-        self.song, self.messages = other.song, other.messages
+        self.song, self.upload, self.messages = other.song, other.upload, other.messages
 
-    def ask(self, question: str) -> None:
-        """Adds a question; one that never got an answer makes room for it."""
+    def ask(self, question: str, sampling: Sampling = Sampling()) -> None:
+        """Adds a question that waits; one that never got an answer makes room for it."""
+        self.begin_turn()
         if self.is_unanswered:
             self.messages.pop()
         self.messages.append(text_message("user", question))
+        self.waiting = sampling
 
     def extend_answer(self, piece: str) -> None:
         """Adds `piece` to the answer being written, or begins it."""
@@ -114,6 +131,7 @@ class Session:
 
     def take_back(self) -> str:
         """Removes the last turn, answered or not, and gives its question; "" when there is none."""
+        self.waiting = None
         while self.messages:
             message = self.messages.pop()
             if message["role"] == "user":
@@ -152,11 +170,12 @@ class Keeper:
 
     def pack(self, session: Session) -> str:
         """Song and conversation for the tab to keep: JSON in Base64."""
-        song = asdict(session.song) if session.song else None
+        path = str(session.unheard) if session.unheard else None
+        songs = {"song": asdict(session.song) if session.song else None, "unheard": path}
         newest = session.messages[-MAX_KEPT_MESSAGES:]
         newest = newest[1:] if newest and newest[0]["role"] == "assistant" else newest
         turns = [[message["role"], text_of(message)] for message in newest]
-        kept = json.dumps({"song": song, "seal": self._seal(song), "turns": turns})
+        kept = json.dumps({"songs": songs, "seal": self._seal(songs), "turns": turns})
         # The page carries it where it reads HTML: these letters mean nothing there.
         return base64.b64encode(kept.encode()).decode()
 
@@ -164,18 +183,24 @@ class Keeper:
         """The session in a keepsake; a blank one for anything `pack` could not have written."""
         try:
             kept = _parse(keepsake)
-            return Session(song=self._song(kept), messages=_messages(kept["turns"]))
+            song, upload = self._songs(kept)
+            return Session(song=song, upload=upload, messages=_messages(kept["turns"]))
         except (ValueError, KeyError, TypeError):
             return Session()
 
-    def _song(self, kept: dict[str, Any]) -> Song | None:
-        song = kept["song"]
-        if song is None or not hmac.compare_digest(str(kept["seal"]), self._seal(song)):
-            return None
-        return Song(**song)
+    def _songs(self, kept: dict[str, Any]) -> tuple[Song | None, Path | None]:
+        """The song and the one not heard yet, if this server has put them there.
 
-    def _seal(self, song: object) -> str:
-        words = json.dumps(song, sort_keys=True).encode()
+        A path is believed because of the seal: it came in by `attach`, as an upload or an example.
+        """
+        songs = kept["songs"]
+        if not hmac.compare_digest(str(kept["seal"]).encode(), self._seal(songs).encode()):
+            return None, None
+        song, path = songs["song"], songs["unheard"]
+        return Song(**song) if song else None, Path(path) if path else None
+
+    def _seal(self, songs: object) -> str:
+        words = json.dumps(songs, sort_keys=True).encode()
         return hmac.new(self._secret, words, hashlib.sha256).hexdigest()
 
 

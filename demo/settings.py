@@ -27,16 +27,15 @@ class Settings:
         host: Address to listen on; a Space listens on all of them.
         port: Port to listen on; None takes the first free one from 7860 on (a Space takes 7860).
         preset: Which model to load, a name that `musilingo_core.engine.load_engine` knows.
-        model: Folder or Hub name of a model to load instead of the preset's; None for the preset.
+        model: Folder of a model to load instead of the preset's; None for the preset.
         device: ``auto``, ``cpu``, ``cuda`` …
         max_file_mb: Largest sound file a visitor may send, in megabytes (10⁶ bytes).
         max_minutes: Longest song a visitor may send.
         concurrency: Replies written at the same time; songs listened to at the same time.
         queue_size: Visitors who may wait for either; more are turned away with a message.
-        upload_age_s: Seconds after which an uploaded song is deleted from disk, at most an hour.
+        upload_age_s: Seconds an uploaded song stays on disk at most; never more than an hour.
         uploads: Folder for uploaded songs, for this page alone and safe to delete.
         examples: Folder with ``examples.json`` and its clips; may be missing.
-        on_space: Whether this is a Hugging Face Space.
     """
 
     host: str = "127.0.0.1"
@@ -51,7 +50,6 @@ class Settings:
     upload_age_s: int = 3000
     uploads: Path = UPLOADS
     examples: Path = HERE.parent / "assets" / "examples"
-    on_space: bool = False
 
     def __post_init__(self) -> None:
         """Refuses numbers that would start a page nobody can use.
@@ -91,10 +89,10 @@ class Settings:
         """
         changes: dict[str, Any] = {}
         if environment.get("SPACE_ID"):
-            changes = {"host": "0.0.0.0", "port": 7860, "on_space": True}
+            changes = {"host": "0.0.0.0", "port": 7860}
         for field in fields(cls):
             name = PREFIX + field.name.upper()
-            if field.name != "on_space" and environment.get(name):
+            if environment.get(name):
                 changes[field.name] = _read(name, environment[name])
         return cls(**changes)
 

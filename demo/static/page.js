@@ -33,6 +33,15 @@
     }
   };
 
+  // The line about the song is repainted several times a second while it is heard. A screen reader is told what it
+  // says at rest, by an element of its own: one that becomes a live region with its words inside tells nothing.
+  const tellSong = () => {
+    const line = find("#song-line .line");
+    const news = document.getElementById("song-news");
+    const text = line && !find("[role=progressbar]", line) ? line.innerText : "";
+    if (news.textContent !== text) news.textContent = text;
+  };
+
   // Names and roles that Gradio leaves out
   const polish = () => {
     label("#question .submit-button", words.send);
@@ -41,9 +50,10 @@
     label("#song .top-panel [title=Clear]", words.remove);
     label("#chat [role=log]", words.chat);
     label("#question textarea", words.question);
-    for (const id of ["notice", "song-line", "local-notice"]) {
+    for (const id of ["notice", "local-notice"]) {
       find(`#${id}`)?.setAttribute("role", "status");
     }
+    tellSong();
     find("#suggestions")?.setAttribute("role", "group");
     label("#suggestions", words.suggestions);
     document.querySelectorAll("#sampling .label-wrap").forEach((button) => {

@@ -1,6 +1,7 @@
 """Chromium, and the page served on a fake engine as `app.py` serves it on a real one."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,19 +17,25 @@ from demo.settings import Settings
 from tests.demo.fake_engine import FakeEngine
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserType, Page
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 RATE = 8_000  # Hz, enough for a tone
 MAX_FILE_MB = 1
+
+
+def find_chromium(chromium: "BrowserType") -> str | None:
+    """The machine's own, else the one that Playwright has installed."""
+    for name in CHROMIUMS:
+        if found := shutil.which(name):
+            return found
+    own = chromium.executable_path
+    return own if Path(own).exists() else None
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     """One Chromium for all tests, with a microphone that beeps."""
-    if not CHROMIUM.exists():
-        words = f"{CHROMIUM} is missing: apt-get install chromium"
-        pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
     arguments = [
         "--no-sandbox",
         "--disable-dev-shm-usage",
@@ -37,8 +44,12 @@ def browser() -> Iterator["Browser"]:
     ]
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as chromium:
-        browser = chromium.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+    with sync_playwright() as playwright:
+        found = find_chromium(playwright.chromium)
+        if not found:
+            words = f"none of {', '.join(CHROMIUMS)} is here: apt-get install chromium"
+            pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
         browser.new_page().close()
         yield browser
         browser.close()

@@ -133,6 +133,55 @@ def test_a_song_may_be_dropped_anywhere_on_the_page(tab: Page, sounds: Path) -> 
     )
     expect(tab.locator("#song-line")).to_contain_text("heard 0:00–0:03 of 0:03")
     expect(tab.locator(".message")).to_have_count(0)
+    expect(tab.locator("#notice")).to_have_text(content.NEW_SONG)
+
+
+def test_a_screen_reader_hears_of_the_song_at_rest_only(
+    visit: Visit, sounds: Path, engine: FakeEngine
+) -> None:
+    tab = visit()
+    tab.evaluate(
+        """() => {
+          window.told = [];
+          const news = document.getElementById("song-news");
+          new MutationObserver(() => window.told.push(news.textContent))
+            .observe(news, {childList: true, characterData: true, subtree: true});
+        }"""
+    )
+    engine.encode_s = 2.0
+    upload(tab, sounds / "two.wav")
+    expect(tab.locator("#song-news")).to_contain_text("heard 0:00–0:02 of 0:02")
+    assert not [told for told in tab.evaluate("window.told") if "%" in told]
+    assert tab.locator("#song-line").get_attribute("role") is None
+    assert tab.locator("#song-news").get_attribute("role") == "status"
+
+
+def test_a_song_is_accepted_at_once_while_others_are_heard(
+    visit: Visit, serve: Callable[..., str], sounds: Path
+) -> None:
+    """What is asked then is about the song in the player, and holds nobody up."""
+    engine = FakeEngine(encode_s=0.2)
+    loader = EngineLoader(lambda on_status: engine)  # type: ignore[arg-type,return-value]
+    loader.start()
+    url = serve(loader, concurrency=1)
+    first, second = visit(url), visit(url)
+    for each in (first, second):
+        upload(each, sounds / "two.wav")
+        ask(each, "Is it loud?")
+    engine.gate.clear()
+    remove_song(first)
+    upload(first, sounds / "three.wav", "Listening")
+    start_asking(first, "And this one?")
+    expect(first.locator("#notice")).to_have_text(content.STILL_LISTENING)
+    second.get_by_role("button", name="A long tone").click()
+    expect(second.locator("#song-line")).to_have_text(content.SONG_IN_LINE)
+    expect(second.locator(".message")).to_have_count(0)
+    start_asking(second, "And mine?")
+    expect(second.get_by_test_id("textbox")).to_have_value("")
+    engine.gate.set()
+    for each, seconds in ((first, 3), (second, 4)):
+        expect(each.locator(".bot.message")).to_contain_text(f"Turn 1, {seconds}.0 s heard.")
+        finish(each)
 
 
 # Bad input
@@ -174,6 +223,47 @@ def test_asking_without_a_song_says_what_to_do_and_keeps_the_question(visit: Vis
     start_asking(tab, "Is it loud?")
     expect(tab.locator("#notice")).to_have_text(content.NO_SONG)
     expect(tab.get_by_test_id("textbox")).to_have_value("Is it loud?")
+
+
+def test_a_suggestion_without_a_song_goes_to_the_box(visit: Visit) -> None:
+    tab = visit()
+    tab.get_by_role("button", name=content.SUGGESTIONS[0]).click()
+    expect(tab.locator("#notice")).to_have_text(content.NO_SONG)
+    expect(tab.get_by_test_id("textbox")).to_have_value(content.SUGGESTIONS[0])
+
+
+def test_a_suggestion_leaves_the_words_in_the_box(tab: Page) -> None:
+    tab.get_by_test_id("textbox").fill("My own words")
+    tab.get_by_role("button", name=content.SUGGESTIONS[0]).click()
+    expect(tab.locator(".bot.message")).to_contain_text(f"You asked: {content.SUGGESTIONS[0]}")
+    finish(tab)
+    expect(tab.get_by_test_id("textbox")).to_have_value("My own words")
+
+
+def test_enter_pressed_three_times_asks_once(tab: Page, engine: FakeEngine) -> None:
+    tab.get_by_test_id("textbox").fill("Please count")
+    tab.evaluate(
+        """() => {
+          const box = document.querySelector("#question textarea");
+          for (let press = 0; press < 3; press += 1)
+            box.dispatchEvent(new KeyboardEvent("keypress", {key: "Enter", bubbles: true}));
+        }"""
+    )
+    expect(tab.locator(".bot.message")).to_contain_text("1 2 3")
+    tab.wait_for_timeout(500)
+    assert (len(engine.replies), questions(tab)) == (1, ["Please count"])
+
+
+@pytest.mark.parametrize("seed", ["-1", "9" * 20])
+def test_a_seed_no_engine_takes_is_told_and_the_question_stays(tab: Page, seed: str) -> None:
+    tab.locator("#sampling .label-wrap").click()
+    tab.get_by_label(content.SEED[0]).fill(seed)
+    start_asking(tab, "Is it loud?")
+    expect(tab.locator("#notice")).to_contain_text("The seed must be a whole number")
+    expect(tab.locator(".toast-wrap .error")).to_have_count(0)
+    expect(tab.get_by_test_id("textbox")).to_have_value("Is it loud?")
+    tab.get_by_label(content.SEED[0]).fill("7")
+    ask(tab, "Is it loud?")
 
 
 # Stopping
@@ -384,6 +474,18 @@ def test_a_refreshed_tab_finds_its_conversation_and_its_song(tab: Page) -> None:
     assert answers(tab)[1] == "Turn 2, 2.0 s heard. You asked: Why?"
 
 
+def test_a_tab_refreshed_before_its_song_was_heard_has_it_heard_again(
+    visit: Visit, sounds: Path, engine: FakeEngine
+) -> None:
+    tab = visit()
+    engine.gate.clear()
+    upload(tab, sounds / "two.wav", "Listening")
+    tab.reload()
+    tab.locator("#song #waveform").wait_for()
+    engine.gate.set()
+    expect(tab.locator("#song-line")).to_contain_text("heard 0:00–0:02 of 0:02")
+
+
 def test_a_tab_refreshed_during_an_answer_keeps_its_question(tab: Page, engine: FakeEngine) -> None:
     ask(tab, "Is it loud?")
     start_asking(tab, "Please count")
@@ -427,6 +529,29 @@ def test_a_visitor_in_line_is_told_so_and_served(
     expect(second.locator(".bot.message")).to_contain_text("You asked: Is it loud?")
 
 
+def test_a_question_comes_back_when_too_many_wait(
+    visit: Visit, serve: Callable[..., str], sounds: Path
+) -> None:
+    slow = FakeEngine(pause_s=0.15)
+    loader = EngineLoader(lambda on_status: slow)  # type: ignore[arg-type,return-value]
+    loader.start()
+    url = serve(loader, concurrency=1, queue_size=4)
+    first, second, third = visit(url), visit(url), visit(url)
+    for each in (first, second, third):
+        upload(each, sounds / "two.wav")
+    start_asking(first, "Please count")
+    expect(first.locator(".bot.message")).to_contain_text("1 2")
+    for number in range(4):
+        start_asking(second, f"Question {number}?")
+        expect(second.locator(".user.message")).to_have_text([f"Question {number}?"])
+    start_asking(third, "Is it loud?")
+    expect(third.locator("#notice .line")).to_have_text(content.QUEUE_FULL)
+    expect(third.get_by_test_id("textbox")).to_have_value("Is it loud?")
+    finish(third)
+    first.locator(".stop-button").click()
+    expect(second.locator(".bot.message")).to_contain_text("You asked: Question 3?")
+
+
 def test_turns_that_no_longer_fit_are_told(tab: Page, engine: FakeEngine) -> None:
     engine.dropped_turns = 1
     ask(tab, "Is it loud?")
@@ -459,6 +584,22 @@ def test_the_page_is_there_before_the_engine_and_loses_nothing(
     expect(tab.get_by_test_id("textbox")).to_have_value("Is it loud?")
     tab.get_by_test_id("textbox").press("Enter")
     expect(tab.locator(".bot.message")).to_contain_text("You asked: Is it loud?")
+
+
+def test_an_engine_that_gets_ready_ends_no_question(
+    visit: Visit, serve: Callable[..., str], sounds: Path
+) -> None:
+    may_come = threading.Event()
+    engine = FakeEngine(encode_s=2.5)  # longer than the page takes to see that it is there
+    loader = EngineLoader(lambda on_status: may_come.wait(30) and engine)  # type: ignore[arg-type,return-value]
+    loader.start()
+    tab = visit(serve(loader))
+    upload(tab, sounds / "two.wav", content.SONG_WAITING)
+    may_come.set()
+    while loader.engine is None:
+        time.sleep(0.005)
+    ask(tab, "Is it loud?")
+    assert answers(tab) == ["Turn 1, 2.0 s heard. You asked: Is it loud?"]
 
 
 def test_an_engine_that_fails_is_told_whole_and_can_be_tried_again(

@@ -46,7 +46,6 @@ class FakeEngine:
 
     name = "fake"
     licences = (("fake-encoder", "MIT"), ("fake-language-model", "Apache-2.0"))
-    audio_limits = SimpleNamespace(max_duration_s=1200.0)
 
     def __init__(self, pause_s: float = 0.0, encode_s: float = 0.0) -> None:
         self.pause_s, self.encode_s = pause_s, encode_s
@@ -84,9 +83,6 @@ class FakeEngine:
             clip_id=clip_id, duration_s=seconds, heard_s=seconds, features=None
         )
         return self.clips[clip_id]
-
-    def is_cached(self, path: Path | str) -> bool:
-        return False
 
     def clip(self, clip_id: str) -> SimpleNamespace:
         if clip_id not in self.clips:

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from demo import content
 from demo.handlers import Handlers, Line, View, Views
+from demo.listening import Listening
 from demo.loading import EngineLoader
 from demo.session import MAX_QUESTION_CHARACTERS, Keeper, Session, text_message, text_of
 from musilingo_core.errors import PromptError, WeightsUnavailable
@@ -29,8 +31,39 @@ def last(views: Views) -> View:
     return View(**changes)  # type: ignore[arg-type]
 
 
+def likeliest() -> Sampling:
+    return SAMPLING
+
+
+def then_answer(handlers: Handlers, session: Session, views: Views, keepsake: str = "") -> Views:
+    """What the page does after each question and each song."""
+    yield from views
+    yield from handlers.answer(session, keepsake)
+
+
+def hear(handlers: Handlers, session: Session, path: str, is_in_player: bool = True) -> Views:
+    """A song is chosen and heard."""
+    yield from handlers.attach(session, "", path, is_in_player)
+    yield from then_answer(handlers, session, handlers.listen(session, ""))
+
+
+def send(handlers: Handlers, session: Session, question: str, keepsake: str = "") -> Views:
+    """A question is sent from the box and answered."""
+    sent = handlers.send(session, keepsake, question, question, likeliest)
+    return then_answer(handlers, session, sent, keepsake)
+
+
 def ask(handlers: Handlers, session: Session, question: str, keepsake: str = "") -> View:
-    return last(handlers.send(session, keepsake, question, SAMPLING))
+    return last(send(handlers, session, question, keepsake))
+
+
+def retry(handlers: Handlers, session: Session) -> View:
+    return last(then_answer(handlers, session, handlers.retry(session, "", "", likeliest)))
+
+
+def edit(handlers: Handlers, session: Session, index: int, question: str) -> View:
+    edited = handlers.edit(session, "", index, question, "", likeliest)
+    return last(then_answer(handlers, session, edited))
 
 
 def texts(view: View) -> list[str]:
@@ -40,7 +73,7 @@ def texts(view: View) -> list[str]:
 @pytest.fixture
 def with_song(handlers: Handlers, session: Session, make_song: MakeSong) -> Session:
     """A session whose song has been heard."""
-    last(handlers.attach(session, "", make_song()))
+    last(hear(handlers, session, make_song()))
     return session
 
 
@@ -50,7 +83,7 @@ def with_song(handlers: Handlers, session: Session, make_song: MakeSong) -> Sess
 def test_a_song_is_heard_at_upload_and_the_line_says_how_much(
     handlers: Handlers, session: Session, make_song: MakeSong
 ) -> None:
-    view = last(handlers.attach(session, "", make_song(seconds=2)))
+    view = last(hear(handlers, session, make_song(seconds=2)))
     assert view.song == HEARD
     assert session.song is not None
 
@@ -59,7 +92,7 @@ def test_progress_shows_while_a_song_is_heard(
     handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong
 ) -> None:
     engine.encode_s = 0.9
-    lines = [view.song for view in handlers.attach(session, "", make_song())]
+    lines = [view.song for view in hear(handlers, session, make_song())]
     fractions = [line.fraction for line in lines if line and line.fraction is not None]
     assert len(fractions) > 2
     assert fractions == sorted(fractions)
@@ -69,7 +102,7 @@ def test_a_new_song_in_the_middle_of_a_chat_begins_anew_and_says_so(
     handlers: Handlers, with_song: Session, make_song: MakeSong
 ) -> None:
     ask(handlers, with_song, "Is it loud?")
-    view = last(handlers.attach(with_song, "", make_song("other.wav", seconds=3)))
+    view = last(hear(handlers, with_song, make_song("other.wav", seconds=3)))
     assert view.messages == ()
     assert view.notice == Line(content.NEW_SONG)
     answer = texts(ask(handlers, with_song, "Is it loud?"))[-1]
@@ -79,15 +112,15 @@ def test_a_new_song_in_the_middle_of_a_chat_begins_anew_and_says_so(
 def test_a_first_song_needs_no_notice(
     handlers: Handlers, session: Session, make_song: MakeSong
 ) -> None:
-    assert last(handlers.attach(session, "", make_song())).notice == Line()
+    assert last(hear(handlers, session, make_song())).notice == Line()
 
 
 def test_the_player_is_filled_only_when_it_does_not_have_the_song_yet(
     handlers: Handlers, session: Session, make_song: MakeSong
 ) -> None:
     path = make_song()
-    assert last(handlers.attach(session, "", path)).player is None
-    assert last(handlers.attach(session, "", path, is_in_player=False)).player == path
+    assert last(hear(handlers, session, path)).player is None
+    assert last(hear(handlers, session, path, is_in_player=False)).player == path
 
 
 def test_removing_the_song_ends_its_conversation(handlers: Handlers, with_song: Session) -> None:
@@ -101,10 +134,10 @@ def test_choosing_another_song_stops_hearing_the_first(
     handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong
 ) -> None:
     engine.encode_s = 5.0
-    first = handlers.attach(session, "", make_song("long.wav"))
-    next(first), next(first)
+    first = hear(handlers, session, make_song("long.wav"))
+    next(first), next(first), next(first)
     engine.encode_s = 0.0
-    view = last(handlers.attach(session, "", make_song("short.wav", seconds=1)))
+    view = last(hear(handlers, session, make_song("short.wav", seconds=1)))
     assert last(first).song is None
     assert view.song == Line("heard 0:00–0:01 of 0:01", "done", detail="short.wav")
     assert [path.name for path in engine.encoded] == ["short.wav"]
@@ -114,19 +147,70 @@ def test_a_closed_tab_stops_hearing(
     handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong
 ) -> None:
     engine.encode_s = 1.0
-    views = handlers.attach(session, "", make_song())
-    next(views), next(views)
+    views = hear(handlers, session, make_song())
+    next(views), next(views), next(views)
     views.close()
     time.sleep(1.2)
     assert engine.encoded == []
 
 
-@pytest.mark.parametrize("event", [("attach", ""), ("attach", None), ("listen",)])
+@pytest.mark.parametrize(
+    "event", [("attach", ""), ("attach", None), ("listen",), ("answer",), ("turn_away",)]
+)
 def test_an_event_with_nothing_to_do_changes_nothing(
     handlers: Handlers, with_song: Session, event: tuple[str, ...]
 ) -> None:
     """It gives a view all the same: Gradio empties every output of a generator that gives none."""
     assert list(getattr(handlers, event[0])(with_song, "", *event[1:])) == [View()]
+
+
+def test_a_song_is_accepted_at_once_and_heard_when_its_turn_comes(
+    handlers: Handlers, with_song: Session, make_song: MakeSong
+) -> None:
+    ask(handlers, with_song, "Is it loud?")
+    view = last(handlers.attach(with_song, "", make_song("other.wav", seconds=3)))
+    assert (view.messages, view.song) == ((), Line(content.SONG_IN_LINE, "busy"))
+    answer = texts(ask(handlers, with_song, "And this one?"))[-1]
+    assert answer == "Turn 1, 3.0 s heard. You asked: And this one?"
+    assert list(handlers.listen(with_song, "")) == [View()]
+
+
+def test_a_new_song_after_the_first_was_removed_says_that_the_conversation_ended(
+    handlers: Handlers, with_song: Session, make_song: MakeSong
+) -> None:
+    """So does the page when a song is dropped: it empties the player first."""
+    ask(handlers, with_song, "Is it loud?")
+    last(handlers.detach(with_song, ""))
+    assert last(handlers.attach(with_song, "", make_song())).notice == Line(content.NEW_SONG)
+    assert last(handlers.attach(with_song, "", make_song())).notice == Line()
+
+
+@pytest.mark.parametrize("end", ["abandoned", "heard", "bad"])
+def test_a_song_chosen_between_two_looks_at_the_first_is_the_one_that_counts(
+    handlers: Handlers,
+    engine: FakeEngine,
+    session: Session,
+    make_song: MakeSong,
+    monkeypatch: pytest.MonkeyPatch,
+    end: str,
+) -> None:
+    other = Path(make_song("other.wav"))
+    first = make_song("first.wav", seconds=0.1 if end == "bad" else 2.0)
+    if end == "abandoned":
+        engine.gate.clear()
+
+    def another_meanwhile(listening: Listening) -> Iterator[float]:
+        if end != "abandoned":
+            wait([listening._future])
+        session.change_song(other)
+        engine.gate.set()
+        wait([listening._future])
+        return iter(())
+
+    monkeypatch.setattr(Listening, "__iter__", another_meanwhile)
+    last(handlers.attach(session, "", first))
+    assert list(handlers.listen(session, "")) == [View()]
+    assert (session.song, session.upload) == (None, other)
 
 
 # Bad input: one sentence beside the song, and the session goes on
@@ -155,12 +239,12 @@ def test_a_bad_file_is_one_sentence_and_the_session_goes_on(
     make_song: MakeSong,
     kind: str,
 ) -> None:
-    view = last(handlers.attach(session, "", bad_files[kind]))
+    view = last(hear(handlers, session, bad_files[kind]))
     assert view.song is not None
     assert view.song.kind == "problem"
     assert Path(bad_files[kind]).name in view.song.text
     assert view.player == ""
-    last(handlers.attach(session, "", make_song()))
+    last(hear(handlers, session, make_song()))
     assert texts(ask(handlers, session, "Is it loud?"))[-1].startswith("Turn 1, 2.0 s heard")
 
 
@@ -168,7 +252,7 @@ def test_a_bad_file_is_one_sentence_and_the_session_goes_on(
 
 
 def test_an_answer_only_grows(handlers: Handlers, with_song: Session) -> None:
-    views = list(handlers.send(with_song, "", "Is it loud?", SAMPLING))
+    views = list(send(handlers, with_song, "Is it loud?"))
     answers = [texts(view)[-1] for view in views if view.messages and len(view.messages) == 2]
     assert len(answers) > 5
     assert all(later.startswith(earlier) for earlier, later in pairwise(answers))
@@ -178,7 +262,7 @@ def test_an_answer_only_grows(handlers: Handlers, with_song: Session) -> None:
 def test_the_question_shows_and_leaves_the_box_before_any_word(
     handlers: Handlers, with_song: Session
 ) -> None:
-    first = next(handlers.send(with_song, "", "  Is it loud? ", SAMPLING))
+    first = next(send(handlers, with_song, "  Is it loud? "))
     assert texts(first) == ["Is it loud?"]
     assert (first.question, first.answering) == ("", True)
     assert first.notice == Line(content.THINKING, "busy")
@@ -197,7 +281,8 @@ def test_sampling_reaches_the_engine(
     handlers: Handlers, engine: FakeEngine, with_song: Session
 ) -> None:
     chosen = Sampling(temperature=0.0, seed=7)
-    last(handlers.send(with_song, "", "Is it loud?", chosen))
+    last(handlers.send(with_song, "", "Is it loud?", "", lambda: chosen))
+    last(handlers.answer(with_song, ""))
     assert engine.samplings == [chosen]
 
 
@@ -205,14 +290,60 @@ def test_asking_without_a_song_says_what_to_do_and_keeps_the_question(
     handlers: Handlers, session: Session
 ) -> None:
     view = ask(handlers, session, "Is it loud?")
-    assert view == View(notice=Line(content.NO_SONG, "problem"))
+    assert (view.notice, view.question) == (Line(content.NO_SONG, "problem"), None)
 
 
 @pytest.mark.parametrize("question", ["", "  \n "])
 def test_an_empty_question_is_not_asked(
     handlers: Handlers, with_song: Session, question: str
 ) -> None:
-    assert ask(handlers, with_song, question) == View(notice=Line(content.NO_QUESTION, "problem"))
+    view = ask(handlers, with_song, question)
+    assert (view.messages, view.notice) == ((), Line(content.NO_QUESTION, "problem"))
+
+
+def test_a_suggestion_that_is_refused_goes_to_the_box_unless_words_stand_there(
+    handlers: Handlers, session: Session
+) -> None:
+    assert last(handlers.send(session, "", "Describe it", "", likeliest)).question == "Describe it"
+    assert last(handlers.send(session, "", "Describe it", "My words", likeliest)).question is None
+
+
+@pytest.mark.parametrize(("draft", "box"), [("", ""), ("Is it loud?", ""), ("My words", None)])
+def test_only_the_question_itself_leaves_the_box(
+    handlers: Handlers, engine: FakeEngine, with_song: Session, draft: str, box: str | None
+) -> None:
+    engine.error = PromptError("There is nothing to say.")
+    assert last(handlers.send(with_song, "", "Is it loud?", draft, likeliest)).question == box
+    refused = last(handlers.answer(with_song, "")).question
+    assert refused == (None if draft == "My words" else "Is it loud?")
+
+
+def test_a_question_sent_three_times_is_answered_once(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    for _ in range(3):
+        last(handlers.send(with_song, "", "Is it loud?", "Is it loud?", likeliest))
+    for _ in range(3):
+        last(handlers.answer(with_song, ""))
+    assert len(engine.replies) == 1
+    assert len(with_song.messages) == 2
+
+
+def test_numbers_no_engine_takes_are_told_in_one_sentence(
+    handlers: Handlers, with_song: Session
+) -> None:
+    view = last(handlers.send(with_song, "", "Is it loud?", "", lambda: Sampling(seed=-1)))
+    assert view.notice is not None and "seed" in view.notice.text
+    assert (view.messages, view.question) == ((), "Is it loud?")
+
+
+def test_a_question_the_queue_has_no_place_for_comes_back(
+    handlers: Handlers, with_song: Session
+) -> None:
+    last(handlers.send(with_song, "", "Is it loud?", "Is it loud?", likeliest))
+    view = last(handlers.turn_away(with_song, ""))
+    assert view.notice == Line(content.QUEUE_FULL, "problem")
+    assert (view.messages, view.question, view.answering) == ((), "Is it loud?", False)
 
 
 def test_a_question_of_many_pages_is_not_asked(handlers: Handlers, with_song: Session) -> None:
@@ -221,18 +352,20 @@ def test_a_question_of_many_pages_is_not_asked(handlers: Handlers, with_song: Se
     assert f"{MAX_QUESTION_CHARACTERS:,}" in view.notice.text
 
 
-def test_a_question_during_hearing_is_answered_when_the_song_is_there(
+def test_a_question_during_hearing_is_answered_by_the_event_after_it(
     handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong
 ) -> None:
     engine.encode_s = 0.6
-    hearing = threading.Thread(target=lambda: last(handlers.attach(session, "", make_song())))
+    song = hear(handlers, session, make_song())
+    hearing = threading.Thread(target=lambda: last(song))
     hearing.start()
     while session.listening is None:
         time.sleep(0.005)
-    views = list(handlers.send(session, "", "Is it loud?", SAMPLING))
+    accepted, *later = send(handlers, session, "Is it loud?")
+    assert accepted.notice == Line(content.STILL_LISTENING, "busy")
+    assert later == [View()]  # its place in the queue is free again at once
     hearing.join()
-    assert Line(content.STILL_LISTENING, "busy") in [view.notice for view in views]
-    assert texts(views[-1])[-1].startswith("Turn 1, 2.0 s heard")
+    assert text_of(session.messages[-1]).startswith("Turn 1, 2.0 s heard")
 
 
 def test_an_error_of_the_engine_gives_the_question_back(
@@ -272,8 +405,8 @@ def test_a_bug_is_not_hidden(handlers: Handlers, engine: FakeEngine, with_song: 
 
 
 def begin_counting(handlers: Handlers, session: Session, words: int) -> Views:
-    views = handlers.send(session, "", "Please count", SAMPLING)
-    for _ in range(words + 1):
+    views = send(handlers, session, "Please count")
+    for _ in range(words + 3):
         next(views)
     return views
 
@@ -325,7 +458,7 @@ def test_stop_while_waiting_for_the_song_does_not_lose_the_song(
 ) -> None:
     session.change_song(Path(make_song()))
     engine.encode_s = 2.0
-    views = handlers.send(session, "", "Is it loud?", SAMPLING)
+    views = send(handlers, session, "Is it loud?")
     for _ in range(3):
         next(views)
     last(handlers.stop(session, "", ""))
@@ -341,7 +474,7 @@ def test_retry_answers_the_same_question_anew(
     handlers: Handlers, engine: FakeEngine, with_song: Session
 ) -> None:
     ask(handlers, with_song, "Is it loud?")
-    view = last(handlers.retry(with_song, "", SAMPLING))
+    view = retry(handlers, with_song)
     assert len(engine.replies) == 2
     assert engine.prompts[1] == engine.prompts[0]
     assert len(texts(view)) == 2
@@ -349,8 +482,8 @@ def test_retry_answers_the_same_question_anew(
 
 def test_retry_that_is_refused_keeps_the_answer(handlers: Handlers, session: Session) -> None:
     session.messages = [text_message("user", "Is it loud?"), text_message("assistant", "Yes.")]
-    view = last(handlers.retry(session, "", SAMPLING))
-    assert view.notice == Line(content.NO_SONG, "problem")
+    view = retry(handlers, session)
+    assert (view.notice, view.question) == (Line(content.NO_SONG, "problem"), None)
     assert len(session.messages) == 2
 
 
@@ -372,7 +505,7 @@ def test_an_edited_question_drops_what_came_after_it(
 ) -> None:
     ask(handlers, with_song, "Is it loud?")
     ask(handlers, with_song, "Why?")
-    view = last(handlers.edit(with_song, "", 0, "Is it slow?", SAMPLING))
+    view = edit(handlers, with_song, 0, "Is it slow?")
     assert texts(view) == ["Is it slow?", "Turn 1, 2.0 s heard. You asked: Is it slow?"]
     assert len(engine.prompts[-1]) == 1
 
@@ -382,9 +515,15 @@ def test_an_edit_that_makes_no_sense_changes_nothing(
     handlers: Handlers, engine: FakeEngine, with_song: Session, index: int, words: str
 ) -> None:
     ask(handlers, with_song, "Is it loud?")
-    view = last(handlers.edit(with_song, "", index, words, SAMPLING))
+    view = edit(handlers, with_song, index, words)
     assert texts(view)[0] == "Is it loud?"
     assert len(engine.replies) == 1
+
+
+def test_an_edit_that_is_refused_goes_to_the_box(handlers: Handlers, session: Session) -> None:
+    session.messages = [text_message("user", "Is it loud?"), text_message("assistant", "Yes.")]
+    view = edit(handlers, session, 0, "Is it slow?")
+    assert (texts(view), view.question) == (["Is it loud?", "Yes."], "Is it slow?")
 
 
 def test_clear_begins_anew_about_the_same_song(handlers: Handlers, with_song: Session) -> None:
@@ -402,9 +541,9 @@ def test_a_later_event_ends_the_answer_being_written(
     arguments: dict[str, tuple[object, ...]] = {
         "undo": ("",),
         "attach": (make_song("other.wav"),),
-        "send": ("Why?", SAMPLING),
-        "retry": (SAMPLING,),
-        "edit": (0, "Why?", SAMPLING),
+        "send": ("Why?", "Why?", likeliest),
+        "retry": ("", likeliest),
+        "edit": (0, "Why?", "", likeliest),
     }
     last(getattr(handlers, event)(with_song, "", *arguments.get(event, ())))
     left = list(with_song.messages)
@@ -418,8 +557,8 @@ def test_a_later_event_ends_the_answer_being_written(
 
 def test_two_visitors_do_not_see_each_other(handlers: Handlers, make_song: MakeSong) -> None:
     one, other = Session(), Session()
-    last(handlers.attach(one, "", make_song("one.wav", seconds=1)))
-    last(handlers.attach(other, "", make_song("other.wav", seconds=3)))
+    last(hear(handlers, one, make_song("one.wav", seconds=1)))
+    last(hear(handlers, other, make_song("other.wav", seconds=3)))
     ask(handlers, one, "I am one")
     answer = texts(ask(handlers, other, "I am another"))
     assert answer == ["I am another", "Turn 1, 3.0 s heard. You asked: I am another"]
@@ -436,10 +575,40 @@ def test_a_refreshed_tab_finds_song_and_words(handlers: Handlers, with_song: Ses
     assert view.player == with_song.song.path
 
 
+@pytest.mark.parametrize("views", [1, 3], ids=["in line", "being heard"])
+def test_a_tab_refreshed_before_its_song_was_heard_has_it_heard_again(
+    handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong, views: int
+) -> None:
+    engine.encode_s = 0.9
+    path = make_song()
+    song = hear(handlers, session, path)
+    for _ in range(views):
+        next(song)
+    kept = last(handlers.send(session, "", "Is it loud?", "", likeliest)).keepsake
+    song.close()
+    again = Session()
+    view = handlers.restore(again, kept)
+    assert (view.song, view.player) == (Line(content.SONG_IN_LINE, "busy"), path)
+    assert view.question == "Is it loud?"
+    assert last(handlers.listen(again, "")).song == HEARD
+
+
+def test_a_song_that_was_not_heard_and_is_no_longer_there_is_told(
+    handlers: Handlers, session: Session, make_song: MakeSong
+) -> None:
+    path = make_song()
+    kept = last(handlers.attach(session, "", path)).keepsake
+    Path(path).unlink()
+    again = Session()
+    view = handlers.restore(again, kept)
+    assert (view.song, view.player) == (Line(content.SONG_GONE, "problem"), None)
+    assert not again.has_song
+
+
 def test_a_tab_refreshed_during_an_answer_has_its_question_in_the_box(
     handlers: Handlers, with_song: Session
 ) -> None:
-    first = next(handlers.send(with_song, "", "Is it loud?", SAMPLING))
+    first = next(send(handlers, with_song, "Is it loud?"))
     view = handlers.restore(Session(), first.keepsake)
     assert (view.messages, view.question) == ((), "Is it loud?")
 
@@ -520,9 +689,7 @@ def test_a_song_that_comes_before_the_engine_is_kept_and_heard_later(
     engine: FakeEngine, session: Session, make_song: MakeSong
 ) -> None:
     handlers, may_come = late(engine)
-    assert last(handlers.attach(session, "", make_song())).song == Line(
-        content.SONG_WAITING, "busy"
-    )
+    assert last(hear(handlers, session, make_song())).song == Line(content.SONG_WAITING, "busy")
     may_come.set()
     until_ready(handlers)
     assert last(handlers.listen(session, "")).song == HEARD
@@ -532,8 +699,9 @@ def test_a_question_that_comes_before_the_engine_stays_in_the_box(
     engine: FakeEngine, session: Session, make_song: MakeSong
 ) -> None:
     handlers, may_come = late(engine)
-    last(handlers.attach(session, "", make_song()))
-    assert ask(handlers, session, "Loud?") == View(notice=Line(content.STILL_LOADING, "problem"))
+    last(hear(handlers, session, make_song()))
+    view = ask(handlers, session, "Loud?")
+    assert (view.notice, view.question) == (Line(content.STILL_LOADING, "problem"), None)
     may_come.set()
     until_ready(handlers)
     assert texts(ask(handlers, session, "Loud?"))[-1].startswith("Turn 1, 2.0 s heard")
@@ -555,7 +723,7 @@ def test_an_engine_that_failed_is_told_whole_and_can_be_tried_again(
     while handlers.start().status.state == "loading":
         time.sleep(0.005)
     assert "index: no route" in handlers.start().status.message
-    last(handlers.attach(session, "", make_song()))
+    last(hear(handlers, session, make_song()))
     assert ask(handlers, session, "Loud?").notice == Line(content.NOT_LOADED, "problem")
     handlers.load_again()
     until_ready(handlers)

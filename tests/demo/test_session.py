@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,8 +47,9 @@ def test_a_keepsake_brings_song_and_words_back() -> None:
 
 def test_a_keepsake_holds_ids_and_words_only() -> None:
     kept = read(Keeper().pack(a_session()))
-    assert set(kept) == {"song", "seal", "turns"}
-    assert set(kept["song"]) == {"clip_id", "path", "duration_s", "heard_s"}
+    assert set(kept) == {"songs", "seal", "turns"}
+    assert set(kept["songs"]) == {"song", "unheard"}
+    assert set(kept["songs"]["song"]) == {"clip_id", "path", "duration_s", "heard_s"}
 
 
 @pytest.mark.parametrize("extra", [[], [text_message("user", "Still there?")]])
@@ -69,15 +71,23 @@ def test_a_keepsake_may_stand_in_html() -> None:
 def test_another_visitors_song_cannot_be_named() -> None:
     keeper = Keeper()
     forged = read(keeper.pack(a_session()))
-    forged["song"]["clip_id"] = "fedcba9876543210"
+    forged["songs"]["song"]["clip_id"] = "fedcba9876543210"
     assert keeper.unpack(write(forged)).song is None
 
 
 def test_a_file_of_the_server_cannot_be_named() -> None:
     keeper = Keeper()
     forged = read(keeper.pack(a_session()))
-    forged["song"]["path"] = "/etc/passwd"
+    forged["songs"]["song"]["path"] = "/etc/passwd"
     assert keeper.unpack(write(forged)).song is None
+    forged["songs"] = {"song": None, "unheard": "/etc/passwd"}
+    assert keeper.unpack(write(forged)).upload is None
+
+
+def test_a_song_that_waits_to_be_heard_comes_back_too() -> None:
+    keeper = Keeper()
+    session = Session(upload=Path("/uploads/song.wav"))
+    assert keeper.unpack(keeper.pack(session)) == session
 
 
 def test_words_outlive_a_restart_of_the_server_but_the_song_does_not() -> None:
@@ -103,7 +113,7 @@ def test_turns_of_another_shape_give_a_blank_session(turns: object) -> None:
     assert keeper.unpack(changed(keeper.pack(a_session()), turns=turns)).is_blank
 
 
-NO_KEEPSAKES = [None, "", 7, "{", "é", write([]), write(None), {"song": None}]
+NO_KEEPSAKES = [None, "", 7, "{", "é", write([]), write(None), {"songs": None}]
 TOO_DEEP = base64.b64encode(b"[" * 100_000).decode()
 
 
@@ -123,13 +133,15 @@ def test_a_keepsake_too_large_gives_a_blank_session() -> None:
         st.none() | st.booleans() | st.floats() | st.text(),
         lambda part: (
             st.lists(part)
-            | st.dictionaries(st.sampled_from(["song", "seal", "turns"]) | st.text(), part)
+            | st.dictionaries(
+                st.sampled_from(["songs", "song", "unheard", "seal", "turns"]) | st.text(), part
+            )
         ),
     )
 )
 def test_no_json_a_tab_may_send_breaks_the_page(value: object) -> None:
     session = Keeper().unpack(write(value))
-    assert session.song is None
+    assert (session.song, session.upload) == (None, None)
 
 
 def test_the_song_stands_in_the_first_question_only() -> None:

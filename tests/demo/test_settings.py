@@ -18,7 +18,7 @@ def test_the_defaults_serve_this_machine_only() -> None:
 
 def test_a_space_listens_on_every_address() -> None:
     settings = Settings.from_environment({"SPACE_ID": "someone/musilingo"})
-    assert (settings.host, settings.port, settings.on_space) == ("0.0.0.0", 7860, True)
+    assert (settings.host, settings.port) == ("0.0.0.0", 7860)
 
 
 def test_the_environment_holds_differences() -> None:
