@@ -5,6 +5,7 @@ an epoch never runs the encoder. A run can be stopped at any time and resumed: t
 one it would have been.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -84,16 +85,19 @@ def train(
     _cut_log(folder / "log.jsonl", first)
     begun = time.monotonic()
     batches = _batches(prompts["train"], config, first)
+    opening = opening_of(model, [*prompts["train"], *prompts["validation"]])
     for step in range(first, config.steps):
         rate = learning_rate(step, config)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = train_step(model, optimizer, next(batches), config.clip_norm)
+        loss = train_step(model, optimizer, next(batches), config.clip_norm, opening)
         row: dict[str, Any] = {"step": step + 1, "loss": loss, "learning_rate": rate}
         done = step + 1 - first
         row["left_s"] = round((time.monotonic() - begun) / done * (config.steps - step - 1))
         if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
-            row["validation_loss"] = validate(model, prompts["validation"], config.batch_size)
+            row["validation_loss"] = validate(
+                model, prompts["validation"], config.batch_size, opening
+            )
             _checkpoint(folder / "checkpoint.pt", projection, optimizer, step + 1, made_of)
         with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
@@ -135,23 +139,32 @@ def initialise(model: MusiLingoForConditionalGeneration, seed: int) -> None:
 
 
 def loss_of(
-    model: MusiLingoForConditionalGeneration, prompts: Sequence[Prompt]
+    model: MusiLingoForConditionalGeneration,
+    prompts: Sequence[Prompt],
+    opening: DynamicCache | None = None,
 ) -> tuple[Tensor, int]:
     """Summed cross-entropy of the labelled tokens and their number.
 
     The same as `forward(labels=…)` would give, but the vocabulary is scored only where something is
-    to be learnt, and the instructions that all prompts begin with are computed once, without a
-    gradient, for nothing in them depends on the projection.
+    to be learnt.
+
+    Args:
+        model: Being trained.
+        prompts: A batch.
+        opening: `opening_of` these prompts and perhaps others; None computes all of each prompt.
     """
-    length = shared_length(prompts, model.config.audio_token_id)
-    batch = collate([_after(prompt, length) for prompt in prompts]).to(model.device)
+    opening = copy.deepcopy(opening) or DynamicCache(config=model.config.text_config)
+    length = opening.get_seq_length()
+    opening.batch_repeat_interleave(len(prompts))
+    rests = [replace(p, ids=p.ids[length:], labels=p.labels[length:]) for p in prompts]
+    batch = collate(rests).to(model.device)
     audio = model.get_audio_features(audio_features=batch["audio_features"])
     embeds = model.embed(batch["input_ids"], audio)
     seen = batch["attention_mask"].new_ones(len(prompts), length)
     hidden = model.language_model.base_model(
         inputs_embeds=embeds,
         attention_mask=torch.cat([seen, batch["attention_mask"]], dim=1),
-        past_key_values=_instructions(model, prompts[0].ids[:length], len(prompts)),
+        past_key_values=opening,
         use_cache=True,
     ).last_hidden_state
     labels = batch["labels"][:, 1:]
@@ -161,34 +174,32 @@ def loss_of(
 
 
 def shared_length(prompts: Sequence[Prompt], audio_token_id: int) -> int:
-    """How many tokens all prompts begin with, before any music and any label."""
-    length = 0
-    for ids, labels in zip(
-        zip(*(p.ids for p in prompts), strict=False),
-        zip(*(p.labels for p in prompts), strict=False),
-        strict=True,
-    ):
-        if len(set(ids)) > 1 or ids[0] == audio_token_id or set(labels) != {IGNORED}:
-            return max(length - 1, 0)  # the first label is foretold by the token before it
-        length += 1
-    return max(length - 1, 0)
-
-
-def _after(prompt: Prompt, length: int) -> Prompt:
-    return replace(prompt, ids=prompt.ids[length:], labels=prompt.labels[length:])
+    """How many tokens all prompts begin with, before any music and well before any label."""
+    length = min(
+        next(i for i, id_ in enumerate(p.ids) if id_ == audio_token_id or p.labels[i] != IGNORED)
+        for p in prompts
+    )
+    first = prompts[0].ids[:length]
+    while any(prompt.ids[:length] != first[:length] for prompt in prompts):
+        length -= 1
+    return max(length - 1, 0)  # the first label is foretold by the token before it
 
 
 @torch.no_grad()
-def _instructions(
-    model: MusiLingoForConditionalGeneration, ids: list[int], count: int
-) -> DynamicCache:
-    """Key/value states of the first tokens of a prompt, for so many prompts."""
-    cache = DynamicCache(config=model.config.text_config)
-    if ids:
-        tokens = torch.tensor([ids], device=model.device)
-        model.language_model.base_model(tokens, past_key_values=cache, use_cache=True)
-        cache.batch_repeat_interleave(count)
-    return cache
+def opening_of(
+    model: MusiLingoForConditionalGeneration, prompts: Sequence[Prompt]
+) -> DynamicCache | None:
+    """Key/value states of the instructions that all prompts begin with; None where there are none.
+
+    Nothing in them depends on the projection: they are computed once for a whole run.
+    """
+    length = shared_length(prompts, model.config.audio_token_id)
+    if not length:
+        return None
+    tokens = torch.tensor([prompts[0].ids[:length]], device=model.device)
+    opening = DynamicCache(config=model.config.text_config)
+    model.language_model.base_model(tokens, past_key_values=opening, use_cache=True)
+    return opening
 
 
 def train_step(
@@ -196,10 +207,11 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     prompts: Sequence[Prompt],
     clip_norm: float,
+    opening: DynamicCache | None = None,
 ) -> float:
     """One optimizer step; gives the mean loss a token before it."""
     optimizer.zero_grad(set_to_none=True)
-    loss, tokens = loss_of(model, prompts)
+    loss, tokens = loss_of(model, prompts, opening)
     (loss / tokens).backward()
     torch.nn.utils.clip_grad_norm_(model.multi_modal_projector.parameters(), clip_norm)
     optimizer.step()
@@ -208,12 +220,15 @@ def train_step(
 
 @torch.no_grad()
 def validate(
-    model: MusiLingoForConditionalGeneration, prompts: Sequence[Prompt], batch_size: int
+    model: MusiLingoForConditionalGeneration,
+    prompts: Sequence[Prompt],
+    batch_size: int,
+    opening: DynamicCache | None = None,
 ) -> float | None:
     """Mean loss a token over held-out prompts; None when there are none."""
     total, tokens = 0.0, 0
     for start in range(0, len(prompts), batch_size):
-        loss, count = loss_of(model, prompts[start : start + batch_size])
+        loss, count = loss_of(model, prompts[start : start + batch_size], opening)
         total, tokens = total + float(loss), tokens + count
     return total / tokens if tokens else None
 

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from musilingo_core.errors import ConfigError
 from musilingo_core.features import Clip
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor, collate
+from musilingo_core.prompt import Prompt
 from musilingo_core.schedule import TrainingConfig, learning_rate
-from musilingo_core.training import initialise, loss_of, train, validate
+from musilingo_core.training import initialise, loss_of, opening_of, shared_length, train, validate
 from tests.conftest import make_clip
 
 Model = MusiLingoForConditionalGeneration
@@ -38,10 +40,24 @@ def run(model: Model, processor: MusiLingoProcessor, folder: Path, config: Train
 
 def test_the_loss_is_transformers_own(tiny_model: Model, processor: MusiLingoProcessor) -> None:
     prompts = [processor.render(example.messages(), find) for example in EXAMPLES[:3]]
-    total, tokens = loss_of(tiny_model, prompts)
     with torch.no_grad():
         theirs = tiny_model(**collate(prompts)).loss
-    assert float(total.detach()) / tokens == pytest.approx(float(theirs), rel=1e-4)
+    opening = opening_of(tiny_model, prompts)
+    assert opening is not None
+    for given in (None, opening, opening):  # using it leaves it as it was
+        total, tokens = loss_of(tiny_model, prompts, given)
+        assert float(total.detach()) / tokens == pytest.approx(float(theirs), rel=1e-4)
+
+
+def test_the_opening_ends_before_music_labels_and_what_differs(
+    tiny_model: Model, processor: MusiLingoProcessor
+) -> None:
+    prompts = [processor.render(example.messages(), find) for example in EXAMPLES[:3]]
+    music = tiny_model.config.audio_token_id
+    assert shared_length(prompts, music) == prompts[0].ids.index(music) - 1
+    other = replace(prompts[1], ids=[prompts[1].ids[0], 5, *prompts[1].ids[2:]])
+    assert shared_length([prompts[0], other], music) == 0
+    assert shared_length([Prompt([1, 2, 3], [-100, 2, 3])], music) == 0
 
 
 def test_training_lowers_the_loss_and_moves_only_the_projection(
