@@ -1,6 +1,6 @@
 """How well does a model hear? Asks it about songs it has not met and compares with what is known.
 
-    python benchmarks/hearing.py --music test.jsonl --rendered scores-test/manifest.jsonl \
+    python -m benchmarks.hearing --music test.jsonl --rendered scores-test/manifest.jsonl \
         --not-music not-music-test/manifest.jsonl --probe-data training-data \
         --probe-rendered scores-train/manifest.jsonl --output results
 
@@ -32,8 +32,8 @@ from musilingo_core import ChatEngine, Sampling, load_engine, user
 from musilingo_core.data.dialogues import NAMES
 from musilingo_core.data.facts import FEMALE, GENRES, MALE, Facts, Teacher
 from musilingo_core.data.manifest import FeatureFiles, read_manifest
-from musilingo_core.data.starter import ROW_S, Mixer, rendered_facts
-from musilingo_core.features import Clip, FeatureCache
+from musilingo_core.data.starter import Mixer, rendered_facts, timed
+from musilingo_core.features import ID_DIGITS, Clip, FeatureCache
 from musilingo_core.times import find_spans
 
 GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=60)
@@ -380,10 +380,7 @@ def splices(songs: Sequence[tuple[dict[str, Any], Clip]], teacher: Teacher) -> I
             continue
         _, before = long[others[number % len(others)]]
         rows = torch.cat([before.features[:STRETCH], clip.features[:STRETCH]])
-        starts = torch.arange(len(rows)) * ROW_S
-        times = torch.stack([starts, starts + ROW_S], 1).float()
-        key = _key(before.clip_id, clip.clip_id)
-        whole = Clip(key, float(times.max()), rows, times, clip.fingerprint)
+        whole = timed(rows, _key(before.clip_id, clip.clip_id), clip.fingerprint)
         (span,) = find_spans(AT_MOMENT.question, whole.duration_s)
         part = whole.part(span.start_s, span.end_s)
         yield Case(row["path"], whole, teacher.facts(part.features))
@@ -391,7 +388,7 @@ def splices(songs: Sequence[tuple[dict[str, Any], Clip]], teacher: Teacher) -> I
 
 def _key(*parts: object) -> str:
     """An id for a clip that is no file."""
-    return sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
+    return sha256(" ".join(map(str, parts)).encode()).hexdigest()[:ID_DIGITS]
 
 
 class Probes:

@@ -24,10 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _be_quiet()
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except MusiLingoError as error:
-        print(f"musilingo: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:  # a place that cannot be read or written
+    except (MusiLingoError, OSError) as error:  # OSError: a place that cannot be read or written
         print(f"musilingo: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
@@ -104,9 +101,8 @@ def _be_quiet() -> None:
 
 def _ask(options: argparse.Namespace) -> int:
     from musilingo_core.engine import load_engine
-    from musilingo_core.prompt import Message, assistant, check, user
+    from musilingo_core.prompt import Message, assistant, user
     from musilingo_core.sampling import Sampling
-    from musilingo_core.times import find_spans
 
     _check_file(options.song)
     given = {name: getattr(options, name) for name in ("temperature", "max_new_tokens", "seed")}
@@ -119,8 +115,7 @@ def _ask(options: argparse.Namespace) -> int:
     clip = engine.encode(options.song)
     encode_s = time.perf_counter() - begun
     for question in options.questions:  # all of them before the first answer is printed
-        check([user(question, clip.clip_id)])
-        find_spans(question, clip.duration_s)
+        engine.processor.render([user(question, clip.clip_id)], engine.clip)
     messages: list[Message] = []
     for question in options.questions:
         messages.append(user(question, None if messages else clip.clip_id))

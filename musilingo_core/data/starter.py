@@ -174,7 +174,7 @@ def build(
         for _ in range(int(recipe.conversations * share)):
             source, rows, certain = _draw(mixer, part, recipe, rng)
             clip_id = f"{len(clips):06}"
-            clip = _timed(rows, clip_id, name, rng)
+            clip = timed(rows, clip_id, name, _row_s(len(rows), rng))
             scene = _scene(clip, certain, teacher)
             turns = write(scene, rng, rng.randint(2, recipe.turns))
             if not turns:
@@ -223,11 +223,15 @@ def _blended(rows: Tensor, others: Tensor, rng: Random) -> Tensor:
     return (1 - share) * rows + share * picked + rng.uniform(0, 0.3) * shaken
 
 
-def _timed(rows: Tensor, clip_id: str, name: str, rng: Random) -> Clip:
-    """A clip of those rows: mostly of their real length, some as long as ten minutes."""
-    row_s = ROW_S
-    if len(rows) >= 8 and rng.random() < 0.5:
-        row_s = rng.uniform(ROW_S, LONGEST_S / len(rows))
+def _row_s(rows: int, rng: Random) -> float:
+    """Seconds a row: mostly the real ones, in some songs so many that they last ten minutes."""
+    if rows >= 8 and rng.random() < 0.5:
+        return rng.uniform(ROW_S, LONGEST_S / rows)
+    return ROW_S
+
+
+def timed(rows: Tensor, clip_id: str, name: str, row_s: float = ROW_S) -> Clip:
+    """A clip of rows (rows, size) that stand `row_s` seconds apart, heard by encoder `name`."""
     starts = torch.arange(len(rows)) * row_s
     times = torch.stack([starts, starts + row_s], dim=1).float()
     return Clip(clip_id, float(times.max()), rows.clone(), times, name)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -156,14 +157,19 @@ def test_a_screen_reader_hears_of_the_song_at_rest_only(
     assert tab.locator("#song-news").get_attribute("role") == "status"
 
 
+def serve_on(engine: FakeEngine, serve: Callable[..., str], **settings: Any) -> str:
+    """Serves the page on an engine of the test's own; gives its address."""
+    loader = EngineLoader(lambda on_status: engine)  # type: ignore[arg-type,return-value]
+    loader.start()
+    return serve(loader, **settings)
+
+
 def test_a_song_is_accepted_at_once_while_others_are_heard(
     visit: Visit, serve: Callable[..., str], sounds: Path
 ) -> None:
     """What is asked then is about the song in the player, and holds nobody up."""
     engine = FakeEngine(encode_s=0.2)
-    loader = EngineLoader(lambda on_status: engine)  # type: ignore[arg-type,return-value]
-    loader.start()
-    url = serve(loader, concurrency=1)
+    url = serve_on(engine, serve, concurrency=1)
     first, second = visit(url), visit(url)
     for each in (first, second):
         upload(each, sounds / "two.wav")
@@ -514,9 +520,7 @@ def test_a_visitor_in_line_is_told_so_and_served(
     visit: Visit, serve: Callable[..., str], sounds: Path
 ) -> None:
     slow = FakeEngine(pause_s=0.15)
-    loader = EngineLoader(lambda on_status: slow)  # type: ignore[arg-type,return-value]
-    loader.start()
-    url = serve(loader, concurrency=1)
+    url = serve_on(slow, serve, concurrency=1)
     first, second = visit(url), visit(url)
     for each in (first, second):
         upload(each, sounds / "two.wav")
@@ -533,9 +537,7 @@ def test_a_question_comes_back_when_too_many_wait(
     visit: Visit, serve: Callable[..., str], sounds: Path
 ) -> None:
     slow = FakeEngine(pause_s=0.15)
-    loader = EngineLoader(lambda on_status: slow)  # type: ignore[arg-type,return-value]
-    loader.start()
-    url = serve(loader, concurrency=1, queue_size=4)
+    url = serve_on(slow, serve, concurrency=1, queue_size=4)
     first, second, third = visit(url), visit(url), visit(url)
     for each in (first, second, third):
         upload(each, sounds / "two.wav")
