@@ -172,7 +172,6 @@ class Handlers:
     @event
     def listen(self, session: Session, keepsake: str) -> Views:
         """Hears the song that waits, if one does."""
-        yield View()  # a generator that ends without a word makes Gradio empty the page
         yield from self._listen(session)
 
     @event
@@ -231,7 +230,6 @@ class Handlers:
         While another event hears the song it is left to the answer after that one: nobody holds a
         place in the queue by waiting.
         """
-        yield View()  # as in `listen`
         if session.waiting is None or session.listening:
             return
         yield from self._listen(session)
@@ -318,7 +316,7 @@ class Handlers:
                 if session.listening is not listening:  # nobody asks for this song any more
                     return
                 raise
-            except GeneratorExit:  # cancelled: the song can be taken up again
+            except GeneratorExit:  # the tab is gone: refreshed, it takes the song up again
                 if session.listening is listening:
                     session.upload = path
                 raise

@@ -187,23 +187,19 @@ class Page:
             ]
 
     # Wiring. What a visitor does takes effect at once, past the queue: a song is accepted, a
-    # question is in the conversation. Then, in the queue, the song is heard and the question is
-    # answered, each by one generator.
+    # question is in the conversation, an answer ends. In the queue, the song is heard and the
+    # question is answered, each by one generator that sees for itself when nobody wants it any
+    # more. Gradio's own `cancels` would find a run by its kind: a late one ends the next answer.
 
     def _wire(self) -> None:
-        answers = [self._answer_after(asked) for asked in self._wire_questions()]
-        chosen = self._wire_choice(cancels=list(answers))
-        restored = self._wire_start()
-        hearings = [
-            *(self._listen_on(each.then) for each in chosen),
-            *(
-                self._listen_on(trigger, show_progress="hidden")  # nobody has asked for it
-                for trigger in (restored.then, self.is_ready.change)
-            ),
-        ]
-        # For a question that came while the song was heard.
-        answers += [self._answer_after(hearing, show_progress="hidden") for hearing in hearings]
-        self._wire_between(answers, hearings)
+        for asked in self._wire_questions():
+            self._answer_after(asked)
+        hearings = [self._listen_on(chosen.then) for chosen in self._wire_choice()]
+        for trigger in (self._wire_start().then, self.is_ready.change):
+            hearings.append(self._listen_on(trigger, show_progress="hidden"))  # nobody has asked
+        for hearing in hearings:  # for a question that came while the song was heard
+            self._answer_after(hearing, show_progress="hidden")
+        self._wire_between()
         self.keepsake.change(None, self.keepsake, js=KEEP)
 
     def _wire_questions(self) -> list[Dependency]:
@@ -241,7 +237,7 @@ class Page:
             wire(self.chat.edit, edit),
         ]
 
-    def _wire_choice(self, **options: Any) -> list[Dependency]:
+    def _wire_choice(self) -> list[Dependency]:
         handlers, song = self.handlers, self.song
 
         def attach(session: Session, keepsake: str, path: str | None) -> list[Any]:
@@ -254,11 +250,11 @@ class Page:
 
             return attach_example
 
-        wire, options = self._wire_one, {"queue": False, **options}
+        wire = partial(self._wire_one, queue=False)
         return [
-            wire(song.upload, attach, [song], **options),
-            wire(song.stop_recording, attach, [song], **options),
-            *(wire(button.click, trying(example), **options) for button, example in self.examples),
+            wire(song.upload, attach, [song]),
+            wire(song.stop_recording, attach, [song]),
+            *(wire(button.click, trying(example)) for button, example in self.examples),
         ]
 
     def _listen_on(self, trigger: Callable[..., Dependency], **options: Any) -> Dependency:
@@ -269,7 +265,7 @@ class Page:
         options |= {"trigger_mode": "multiple", **self._pool("listen")}
         return self._wire_one(trigger, listen, **options)
 
-    def _answer_after(self, asked: Dependency, **options: Any) -> Dependency:
+    def _answer_after(self, asked: Dependency, **options: Any) -> None:
         def answer(session: Session, keepsake: str) -> Updates:
             yield from self._paint(self.handlers.answer(session, keepsake))
 
@@ -279,9 +275,8 @@ class Page:
         options |= {"trigger_mode": "multiple", **self._pool("reply")}
         answered = self._wire_one(asked.then, answer, **options)
         self._wire_one(answered.failure, turn_away, queue=False)
-        return answered
 
-    def _wire_between(self, answers: list[Dependency], hearings: list[Dependency]) -> None:
+    def _wire_between(self) -> None:
         handlers = self.handlers
 
         def detach(session: Session, keepsake: str) -> list[Any]:
@@ -297,10 +292,10 @@ class Page:
             return _first(handlers.stop(session, keepsake, draft))
 
         # Past the queue: Stop has to work when everyone is waiting.
-        self._wire_one(self.clear.click, clear, cancels=answers, queue=False)
-        self._wire_one(self.chat.undo, undo, [self.question], cancels=answers, queue=False)
-        self._wire_one(self.question.stop, stop, [self.question], cancels=answers, queue=False)
-        self._wire_one(self.song.clear, detach, cancels=answers + hearings, queue=False)
+        self._wire_one(self.clear.click, clear, queue=False)
+        self._wire_one(self.chat.undo, undo, [self.question], queue=False)
+        self._wire_one(self.question.stop, stop, [self.question], queue=False)
+        self._wire_one(self.song.clear, detach, queue=False)
 
     def _wire_start(self) -> Dependency:
         handlers = self.handlers
@@ -361,6 +356,9 @@ class Page:
         with closing(views):
             for view in views:
                 yield _updates(view)
+        # At the end Gradio paints the last of these once more, when the page may be further on;
+        # where there is none it empties the page.
+        yield _updates(View())
 
 
 def _first(views: Views) -> list[Any]:

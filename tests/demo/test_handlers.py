@@ -135,7 +135,7 @@ def test_choosing_another_song_stops_hearing_the_first(
 ) -> None:
     engine.encode_s = 5.0
     first = hear(handlers, session, make_song("long.wav"))
-    next(first), next(first), next(first)
+    next(first), next(first)
     engine.encode_s = 0.0
     view = last(hear(handlers, session, make_song("short.wav", seconds=1)))
     assert last(first).song is None
@@ -148,7 +148,7 @@ def test_a_closed_tab_stops_hearing(
 ) -> None:
     engine.encode_s = 1.0
     views = hear(handlers, session, make_song())
-    next(views), next(views), next(views)
+    next(views), next(views)
     views.close()
     time.sleep(1.2)
     assert engine.encoded == []
@@ -160,8 +160,8 @@ def test_a_closed_tab_stops_hearing(
 def test_an_event_with_nothing_to_do_changes_nothing(
     handlers: Handlers, with_song: Session, event: tuple[str, ...]
 ) -> None:
-    """It gives a view all the same: Gradio empties every output of a generator that gives none."""
-    assert list(getattr(handlers, event[0])(with_song, "", *event[1:])) == [View()]
+    views = list(getattr(handlers, event[0])(with_song, "", *event[1:]))
+    assert views in ([], [View()])
 
 
 def test_a_song_is_accepted_at_once_and_heard_when_its_turn_comes(
@@ -172,7 +172,7 @@ def test_a_song_is_accepted_at_once_and_heard_when_its_turn_comes(
     assert (view.messages, view.song) == ((), Line(content.SONG_IN_LINE, "busy"))
     answer = texts(ask(handlers, with_song, "And this one?"))[-1]
     assert answer == "Turn 1, 3.0 s heard. You asked: And this one?"
-    assert list(handlers.listen(with_song, "")) == [View()]
+    assert list(handlers.listen(with_song, "")) == []
 
 
 def test_a_new_song_after_the_first_was_removed_says_that_the_conversation_ended(
@@ -209,7 +209,7 @@ def test_a_song_chosen_between_two_looks_at_the_first_is_the_one_that_counts(
 
     monkeypatch.setattr(Listening, "__iter__", another_meanwhile)
     last(handlers.attach(session, "", first))
-    assert list(handlers.listen(session, "")) == [View()]
+    assert list(handlers.listen(session, "")) == []
     assert (session.song, session.upload) == (None, other)
 
 
@@ -363,7 +363,7 @@ def test_a_question_during_hearing_is_answered_by_the_event_after_it(
         time.sleep(0.005)
     accepted, *later = send(handlers, session, "Is it loud?")
     assert accepted.notice == Line(content.STILL_LISTENING, "busy")
-    assert later == [View()]  # its place in the queue is free again at once
+    assert later == []  # its place in the queue is free again at once
     hearing.join()
     assert text_of(session.messages[-1]).startswith("Turn 1, 2.0 s heard")
 
@@ -406,7 +406,7 @@ def test_a_bug_is_not_hidden(handlers: Handlers, engine: FakeEngine, with_song: 
 
 def begin_counting(handlers: Handlers, session: Session, words: int) -> Views:
     views = send(handlers, session, "Please count")
-    for _ in range(words + 3):
+    for _ in range(words + 2):
         next(views)
     return views
 
@@ -459,11 +459,12 @@ def test_stop_while_waiting_for_the_song_does_not_lose_the_song(
     session.change_song(Path(make_song()))
     engine.encode_s = 2.0
     views = send(handlers, session, "Is it loud?")
-    for _ in range(3):
+    for _ in range(2):
         next(views)
     last(handlers.stop(session, "", ""))
-    views.close()
     engine.encode_s = 0.0
+    assert last(views).song == HEARD  # no longer asked about, still wanted
+    assert len(session.messages) == 0
     assert texts(ask(handlers, session, "Is it loud?"))[-1].startswith("Turn 1, 2.0 s heard")
 
 
@@ -575,7 +576,7 @@ def test_a_refreshed_tab_finds_song_and_words(handlers: Handlers, with_song: Ses
     assert view.player == with_song.song.path
 
 
-@pytest.mark.parametrize("views", [1, 3], ids=["in line", "being heard"])
+@pytest.mark.parametrize("views", [1, 2], ids=["in line", "being heard"])
 def test_a_tab_refreshed_before_its_song_was_heard_has_it_heard_again(
     handlers: Handlers, engine: FakeEngine, session: Session, make_song: MakeSong, views: int
 ) -> None:
