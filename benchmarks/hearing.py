@@ -405,10 +405,10 @@ class Probes:
         self.known["teacher"] = []
         self._made: dict[tuple[str, str], Any] = {}
         files = FeatureFiles()
-        for example in read_manifest(folder / "manifest.jsonl", "train") if folder else ():
-            if example.source in {"real", "made"}:
-                features = files.get(example.clip).features
-                self.known["teacher"].append((features.mean(0), teacher.facts(features)))
+        examples = read_manifest(folder / "manifest.jsonl", "train") if folder else ()
+        for clip in {e.clip: None for e in examples if e.source in {"real", "made"}}:
+            features = files.get(clip).features
+            self.known["teacher"].append((features.mean(0), teacher.facts(features)))
 
     def of(self, truth: str, attribute: Attribute) -> Any:
         """The probe for an attribute; documented words are the teacher's."""

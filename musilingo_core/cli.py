@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="MANIFEST")
     build.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="MANIFEST")
     build.add_argument("--output", type=Path, required=True, metavar="DIR")
-    build.add_argument("--conversations", type=int, default=6000)
+    build.add_argument("--clips", type=int, default=6000)
     build.add_argument("--seed", type=int, default=0)
     build.set_defaults(run=_build_data)
 
@@ -177,7 +177,7 @@ def _build_data(options: argparse.Namespace) -> int:
 
     encoder: Any = load_encoder(encoder_folder(find_preset("starter"), _Status()), "cpu")
     material = gather(encoder, options.music, options.rendered, options.not_music, _Status())
-    recipe = Recipe(conversations=options.conversations, seed=options.seed)
+    recipe = Recipe(clips=options.clips, seed=options.seed)
     counts = build(material, encoder, options.output, recipe)
     print(json.dumps(counts, indent=2))
     return 0

@@ -12,7 +12,7 @@ class TrainingConfig:
 
     Attributes:
         steps: Optimizer steps.
-        batch_size: Conversations a step.
+        batch_size: Clips a step, each with all that is said about it.
         learning_rate: Highest, reached after the warm-up; then a cosine down to a fiftieth of it.
         warmup_steps: Steps of linear rise.
         weight_decay: AdamW's.

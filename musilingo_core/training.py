@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import DynamicCache
+from transformers import BatchFeature, DynamicCache
 
 from musilingo_core.data.manifest import Example, FeatureFiles
 from musilingo_core.encoders import fingerprint
@@ -66,12 +66,14 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     find_clip = find_clip or FeatureFiles().get
     prompts = {
-        split: [processor.render(e.messages(), find_clip) for e in examples if e.split == split]
+        split: _by_clip(processor, [e for e in examples if e.split == split], find_clip)
         for split in ("train", "validation")
     }
     if not prompts["train"]:
         raise ConfigError("The manifest has no example of the split “train”.")
     model.requires_grad_(False)
+    if model.device.type == "cpu":  # the fused kernel's backward pass is slow there
+        model.language_model.set_attn_implementation("eager")
     projection = model.multi_modal_projector.float().requires_grad_(True)
     if start is None:
         initialise(model, config.seed)
@@ -85,7 +87,7 @@ def train(
     _cut_log(folder / "log.jsonl", first)
     begun = time.monotonic()
     batches = _batches(prompts["train"], config, first)
-    opening = opening_of(model, [*prompts["train"], *prompts["validation"]])
+    opening = opening_of(model, [p for of_split in prompts.values() for c in of_split for p in c])
     for step in range(first, config.steps):
         rate = learning_rate(step, config)
         for group in optimizer.param_groups:
@@ -140,37 +142,70 @@ def initialise(model: MusiLingoForConditionalGeneration, seed: int) -> None:
 
 def loss_of(
     model: MusiLingoForConditionalGeneration,
-    prompts: Sequence[Prompt],
+    clips: Sequence[Sequence[Prompt]],
     opening: DynamicCache | None = None,
 ) -> tuple[Tensor, int]:
     """Summed cross-entropy of the labelled tokens and their number.
 
-    The same as `forward(labels=…)` would give, but the vocabulary is scored only where something is
-    to be learnt.
+    The same as `forward(labels=…)` would give, but what prompts share is computed once, and the
+    vocabulary is scored only where something is to be learnt.
 
     Args:
         model: Being trained.
-        prompts: A batch.
+        clips: A batch: for each clip the prompts that begin with it.
         opening: `opening_of` these prompts and perhaps others; None computes all of each prompt.
     """
-    opening = copy.deepcopy(opening) or DynamicCache(config=model.config.text_config)
-    length = opening.get_seq_length()
-    opening.batch_repeat_interleave(len(prompts))
-    rests = [replace(p, ids=p.ids[length:], labels=p.labels[length:]) for p in prompts]
-    batch = collate(rests).to(model.device)
-    audio = model.get_audio_features(audio_features=batch["audio_features"])
-    embeds = model.embed(batch["input_ids"], audio)
-    seen = batch["attention_mask"].new_ones(len(prompts), length)
-    hidden = model.language_model.base_model(
-        inputs_embeds=embeds,
-        attention_mask=torch.cat([seen, batch["attention_mask"]], dim=1),
-        past_key_values=opening,
-        use_cache=True,
-    ).last_hidden_state
-    labels = batch["labels"][:, 1:]
+    cache = copy.deepcopy(opening) or DynamicCache(config=model.config.text_config)
+    begun = cache.get_seq_length()
+    cache.batch_repeat_interleave(len(clips))
+    ends = [_music_end(prompts[0], model.config.audio_token_id) for prompts in clips]
+    music = [
+        Prompt(p[0].ids[begun:end], p[0].labels[begun:end], p[0].audio_features[:1])
+        for p, end in zip(clips, ends, strict=True)
+    ]
+    seen = torch.ones(len(clips), begun, dtype=torch.long, device=model.device)
+    _, seen = _go_on(model, cache, seen, collate(music, left=True))
+    owner = torch.tensor([n for n, prompts in enumerate(clips) for _ in prompts])
+    cache.batch_select_indices(owner)
+    rest = [
+        Prompt(p.ids[end:], p.labels[end:], p.audio_features[1:])
+        for prompts, end in zip(clips, ends, strict=True)
+        for p in prompts
+    ]
+    batch = collate(rest)
+    hidden, _ = _go_on(model, cache, seen[owner], batch)
+    labels = batch["labels"].to(model.device)[:, 1:]
     learnt = labels != IGNORED
     logits = model.language_model.get_output_embeddings()(hidden[:, :-1][learnt])
     return F.cross_entropy(logits.float(), labels[learnt], reduction="sum"), int(learnt.sum())
+
+
+def _music_end(prompt: Prompt, audio_token_id: int) -> int:
+    """How many tokens a prompt has up to the end of its first clip."""
+    end = prompt.ids.index(audio_token_id)
+    while prompt.ids[end] == audio_token_id:
+        end += 1
+    return end
+
+
+def _go_on(
+    model: MusiLingoForConditionalGeneration, cache: DynamicCache, seen: Tensor, batch: BatchFeature
+) -> tuple[Tensor, Tensor]:
+    """Hidden states of tokens that follow those in the cache, and the mask of all tokens."""
+    batch = batch.to(model.device)
+    audio = None
+    if batch["audio_features"]:
+        audio = model.get_audio_features(audio_features=batch["audio_features"])
+    mask = torch.cat([seen, batch["attention_mask"]], dim=1)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, seen.shape[1] :]
+    hidden = model.language_model.base_model(
+        inputs_embeds=model.embed(batch["input_ids"], audio),
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return hidden, mask
 
 
 def shared_length(prompts: Sequence[Prompt], audio_token_id: int) -> int:
@@ -205,13 +240,13 @@ def opening_of(
 def train_step(
     model: MusiLingoForConditionalGeneration,
     optimizer: torch.optim.Optimizer,
-    prompts: Sequence[Prompt],
+    clips: Sequence[Sequence[Prompt]],
     clip_norm: float,
     opening: DynamicCache | None = None,
 ) -> float:
     """One optimizer step; gives the mean loss a token before it."""
     optimizer.zero_grad(set_to_none=True)
-    loss, tokens = loss_of(model, prompts, opening)
+    loss, tokens = loss_of(model, clips, opening)
     (loss / tokens).backward()
     torch.nn.utils.clip_grad_norm_(model.multi_modal_projector.parameters(), clip_norm)
     optimizer.step()
@@ -221,14 +256,14 @@ def train_step(
 @torch.no_grad()
 def validate(
     model: MusiLingoForConditionalGeneration,
-    prompts: Sequence[Prompt],
+    clips: Sequence[Sequence[Prompt]],
     batch_size: int,
     opening: DynamicCache | None = None,
 ) -> float | None:
-    """Mean loss a token over held-out prompts; None when there are none."""
+    """Mean loss a token over held-out clips; None when there are none."""
     total, tokens = 0.0, 0
-    for start in range(0, len(prompts), batch_size):
-        loss, count = loss_of(model, prompts[start : start + batch_size], opening)
+    for start in range(0, len(clips), batch_size):
+        loss, count = loss_of(model, clips[start : start + batch_size], opening)
         total, tokens = total + float(loss), tokens + count
     return total / tokens if tokens else None
 
@@ -242,24 +277,41 @@ def save_projection(model: MusiLingoForConditionalGeneration, path: str | Path) 
     os.replace(temporary, path)
 
 
+def _by_clip(
+    processor: MusiLingoProcessor,
+    examples: Sequence[Example],
+    find_clip: Callable[[str], Clip],
+) -> list[list[Prompt]]:
+    """For each clip the prompts about it."""
+    clips: dict[str, list[Prompt]] = {}
+    for example in examples:
+        prompt = processor.render(example.messages(), find_clip)
+        clips.setdefault(example.clip, []).append(prompt)
+    return list(clips.values())
+
+
 def _batches(
-    prompts: Sequence[Prompt], config: TrainingConfig, first: int
-) -> Iterator[list[Prompt]]:
-    """Endless batches of prompts of like length, the same for the same seed, from step `first`."""
+    clips: Sequence[Sequence[Prompt]], config: TrainingConfig, first: int
+) -> Iterator[list[Sequence[Prompt]]]:
+    """Endless batches of clips with prompts of like length, from step `first`.
+
+    The same for the same seed.
+    """
+    lengths = [max(len(prompt.ids) for prompt in prompts) for prompts in clips]
     step, epoch = 0, 0
     while True:
         rng = Random(f"{config.seed}-{epoch}")
-        order = list(range(len(prompts)))
+        order = list(range(len(clips)))
         rng.shuffle(order)
         # Sorted inside windows of sixteen batches: little padding, still random.
         window = 16 * config.batch_size
         windows = [order[i : i + window] for i in range(0, len(order), window)]
-        order = [n for w in windows for n in sorted(w, key=lambda n: len(prompts[n].ids))]
+        order = [n for w in windows for n in sorted(w, key=lengths.__getitem__)]
         groups = [order[i : i + config.batch_size] for i in range(0, len(order), config.batch_size)]
         rng.shuffle(groups)
         for group in groups:
             if step >= first:
-                yield [prompts[n] for n in group]
+                yield [clips[n] for n in group]
             step += 1
         epoch += 1
 
@@ -271,11 +323,11 @@ def _cut_log(path: Path, steps: int) -> None:
         path.write_text("".join(lines[:steps]), encoding="utf-8")
 
 
-def _digest(prompts: dict[str, list[Prompt]], start: str | Path | None) -> str:
+def _digest(clips: dict[str, list[list[Prompt]]], start: str | Path | None) -> str:
     """Tells runs apart that learn from other words, other music or another beginning."""
     digest = hashlib.sha256(Path(start).read_bytes() if start is not None else b"")
-    for split in sorted(prompts):
-        for prompt in prompts[split]:
+    for split in sorted(clips):
+        for prompt in (prompt for prompts in clips[split] for prompt in prompts):
             digest.update(str((split, prompt.ids)).encode())
             for rows in prompt.audio_features:
                 digest.update(rows.numpy().tobytes())

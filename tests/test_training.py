@@ -45,8 +45,29 @@ def test_the_loss_is_transformers_own(tiny_model: Model, processor: MusiLingoPro
     opening = opening_of(tiny_model, prompts)
     assert opening is not None
     for given in (None, opening, opening):  # using it leaves it as it was
-        total, tokens = loss_of(tiny_model, prompts, given)
+        total, tokens = loss_of(tiny_model, [[prompt] for prompt in prompts], given)
         assert float(total.detach()) / tokens == pytest.approx(float(theirs), rel=1e-4)
+
+
+def test_prompts_about_one_clip_share_its_music_but_not_their_words(
+    tiny_model: Model, processor: MusiLingoProcessor
+) -> None:
+    asked = ("What is it?", "How long is it?", "What is at 0:04?")
+    clips = [
+        [processor.render(Example(clip, ((q, "A song."),)).messages(), find) for q in asked[:count]]
+        for clip, count in (("2", 3), ("8", 1), ("5", 2))
+    ]
+    prompts = [prompt for of_clip in clips for prompt in of_clip]
+    one_by_one = [loss_of(tiny_model, [[prompt]]) for prompt in prompts]
+    total, tokens = loss_of(tiny_model, clips, opening_of(tiny_model, prompts))
+    assert tokens == sum(count for _, count in one_by_one)
+    alone = sum(float(loss.detach()) for loss, _ in one_by_one)
+    assert float(total.detach()) == pytest.approx(alone, rel=1e-4)
+    (gradient,) = torch.autograd.grad(total, [tiny_model.multi_modal_projector.weight])
+    (whole,) = torch.autograd.grad(
+        tiny_model(**collate(prompts)).loss * tokens, [tiny_model.multi_modal_projector.weight]
+    )
+    torch.testing.assert_close(gradient, whole, rtol=1e-3, atol=1e-6)
 
 
 def test_the_opening_ends_before_music_labels_and_what_differs(

@@ -80,8 +80,15 @@ def summary(facts: Facts) -> str:
     return f"{text}, and it feels {joined(facts.moods)}."
 
 
-def write(scene: Scene, rng: Random, turns: int) -> list[Turn]:
-    """A conversation of so many turns about different things."""
+def write(scene: Scene, rng: Random, turns: int, follow_ups: bool = True) -> list[Turn]:
+    """A conversation of so many turns about different things.
+
+    Args:
+        scene: What it is about.
+        rng: Draws topics and words.
+        turns: How many.
+        follow_ups: Whether some turns may need the one before.
+    """
     if scene.facts.kind != "music":
         return _not_music(scene.facts, rng, turns)
     topics = [topic for topic, weight in _TOPICS for _ in range(weight)]
@@ -91,12 +98,15 @@ def write(scene: Scene, rng: Random, turns: int) -> list[Turn]:
         topic = rng.choice(topics)
         if topic.__name__ in used or len(conversation) == turns:
             continue
+        if topic is _thanks and not follow_ups:
+            continue
         turn = topic(scene, rng)
         if turn is not None:
             used.add(topic.__name__)
             conversation.append(turn)
             if (
-                topic in (_genre, _mood, _describe)
+                follow_ups
+                and topic in (_genre, _mood, _describe)
                 and len(conversation) < turns
                 and rng.random() < 0.3
             ):

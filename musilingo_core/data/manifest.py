@@ -112,7 +112,7 @@ class FeatureFiles:
     """Clips out of safetensors files: `FILE` of `encode`, or `FILE#KEY` of `write_features`."""
 
     def __init__(self) -> None:
-        self._open: dict[str, Any] = {}
+        self._open: dict[str, tuple[Any, dict[str, str]]] = {}  # files and their metadata
 
     @staticmethod
     def is_features(place: str) -> bool:
@@ -129,8 +129,10 @@ class FeatureFiles:
         try:
             if not key:
                 return load_clip(path)
-            file = self._open.get(path) or self._open.setdefault(path, safe_open(path, "pt"))
-            metadata = file.metadata()
+            if path not in self._open:
+                file = safe_open(path, "pt")
+                self._open[path] = file, file.metadata()
+            file, metadata = self._open[path]
             return Clip(
                 clip_id=key,
                 duration_s=float(metadata[key]),

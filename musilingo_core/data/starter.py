@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from musilingo_core.audio import AudioLimits
-from musilingo_core.data.dialogues import Scene, write
+from musilingo_core.data.dialogues import Scene, Turn, write
 from musilingo_core.data.facts import FEMALE, GENRES, INSTRUMENTS, MALE, Facts, Teacher
 from musilingo_core.data.manifest import Example, write_features, write_manifest
 from musilingo_core.encoders import fingerprint
@@ -40,21 +40,26 @@ class Recipe:
     """How much of what.
 
     Attributes:
-        conversations: In all.
+        clips: In all.
         real: Share of untouched stretches of real songs.
         rendered: Share of rendered scores, whose facts are certain.
         not_music: Share of noise, speech and near-silence.
-        turns: Most turns of a conversation; the fewest are two.
-        validation: Share of conversations held out (from songs of their own).
+        single: Share of clips about which every question is asked first, in a conversation of its
+            own: with other answers before it, much of an answer can be read instead of heard.
+        questions: Asked so about one clip.
+        turns: Most turns of a conversation about the other clips; the fewest are two.
+        validation: Share of clips held out (from songs of their own).
         seed: Of everything drawn.
     """
 
-    conversations: int = 6000
+    clips: int = 6000
     real: float = 0.2
     rendered: float = 0.15
     not_music: float = 0.1
+    single: float = 0.75
+    questions: int = 6
     turns: int = 5
-    validation: float = 0.03
+    validation: float = 0.012
     seed: int = 0
 
 
@@ -156,7 +161,7 @@ def build(
     """Writes `manifest.jsonl` and `features.safetensors` into a folder.
 
     Returns:
-        How many conversations came from each source.
+        How many clips came from each source.
     """
     folder = Path(folder).resolve()
     rng = Random(recipe.seed)
@@ -171,21 +176,29 @@ def build(
         ("validation", recipe.validation, validation),
     ):
         mixer = Mixer(part.songs, teacher, rng)
-        for _ in range(int(recipe.conversations * share)):
+        for _ in range(int(recipe.clips * share)):
             source, rows, certain = _draw(mixer, part, recipe, rng)
             clip_id = f"{len(clips):06}"
             clip = timed(rows, clip_id, name, _row_s(len(rows), rng))
             scene = _scene(clip, certain, teacher)
-            turns = write(scene, rng, rng.randint(2, recipe.turns))
-            if not turns:
+            conversations = _conversations(scene, recipe, rng)
+            if not conversations:
                 continue
             clips.append(clip)
             place = f"{folder}/features.safetensors#{clip_id}"
-            examples.append(Example(place, tuple(turns), split, source))
+            examples += [Example(place, turns, split, source) for turns in conversations]
             counts[f"{split} {source}"] = counts.get(f"{split} {source}", 0) + 1
     write_features(clips, folder / "features.safetensors")
     write_manifest(examples, folder / "manifest.jsonl")
     return counts
+
+
+def _conversations(scene: Scene, recipe: Recipe, rng: Random) -> list[tuple[Turn, ...]]:
+    """What is said about one clip: single questions, or one conversation."""
+    if rng.random() < recipe.single:
+        return [(turn,) for turn in write(scene, rng, recipe.questions, follow_ups=False)]
+    turns = write(scene, rng, rng.randint(2, recipe.turns))
+    return [tuple(turns)] if turns else []
 
 
 def _draw(

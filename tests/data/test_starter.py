@@ -125,10 +125,14 @@ def test_built_data_is_read_back_and_splits_share_no_song(
         [(torch.randn(10, 400), rendered_facts(row))],
         [(torch.randn(4, 400), Facts("noise"))],
     )
-    recipe = Recipe(conversations=120, validation=0.2, seed=3)
+    recipe = Recipe(clips=120, validation=0.2, seed=3)
     counts = build(material, teacher.encoder, folder, recipe)
     examples = read_manifest(folder / "manifest.jsonl")
-    assert len(examples) == sum(counts.values()) > 100
+    clips = {example.clip: [e for e in examples if e.clip == example.clip] for example in examples}
+    assert len(clips) == sum(counts.values()) > 100
+    assert {len(e.turns) for about in clips.values() for e in about if len(about) > 1} == {1}
+    assert {len(about) for about in clips.values()} >= {1, recipe.questions}
+    assert any(len(example.turns) > 2 for example in examples)
     rows = {split: set[float]() for split in ("train", "validation")}
     for example in examples:
         if example.source == "real":
