@@ -35,6 +35,8 @@ from musilingo_core.weights import cache_folder, load_projection
 
 Report = Callable[[dict[str, Any]], None]
 
+ALIKE = 8  # prompts of like length computed together: padding costs as much as words do
+
 
 def train(
     model: MusiLingoForConditionalGeneration,
@@ -164,20 +166,33 @@ def loss_of(
         for p, end in zip(clips, ends, strict=True)
     ]
     seen = torch.ones(len(clips), begun, dtype=torch.long, device=model.device)
-    _, seen = _go_on(model, cache, seen, collate(music, left=True))
-    owner = torch.tensor([n for n, prompts in enumerate(clips) for _ in prompts])
-    cache.batch_select_indices(owner)
+    _, seen = _go_on(model, cache, seen, collate(music, left=True).to(model.device))
     rest = [
-        Prompt(p.ids[end:], p.labels[end:], p.audio_features[1:])
-        for prompts, end in zip(clips, ends, strict=True)
+        (n, Prompt(p.ids[end:], p.labels[end:], p.audio_features[1:]))
+        for n, (prompts, end) in enumerate(zip(clips, ends, strict=True))
         for p in prompts
     ]
-    batch = collate(rest)
-    hidden, _ = _go_on(model, cache, seen[owner], batch)
-    labels = batch["labels"].to(model.device)[:, 1:]
-    learnt = labels != IGNORED
-    logits = model.language_model.get_output_embeddings()(hidden[:, :-1][learnt])
-    return F.cross_entropy(logits.float(), labels[learnt], reduction="sum"), int(learnt.sum())
+    rest.sort(key=lambda each: len(each[1].ids))
+    scored, wanted = [], []
+    for start in range(0, len(rest), ALIKE):
+        owners = [n for n, _ in rest[start : start + ALIKE]]
+        batch = collate([prompt for _, prompt in rest[start : start + ALIKE]]).to(model.device)
+        hidden, _ = _go_on(model, _rows_of(cache, owners), seen[owners], batch)
+        labels = batch["labels"][:, 1:]
+        scored.append(hidden[:, :-1][labels != IGNORED])
+        wanted.append(labels[labels != IGNORED])
+    targets = torch.cat(wanted)
+    logits = model.language_model.get_output_embeddings()(torch.cat(scored))
+    return F.cross_entropy(logits.float(), targets, reduction="sum"), len(targets)
+
+
+def _rows_of(cache: DynamicCache, rows: list[int]) -> DynamicCache:
+    """A cache of its own with some rows of another's batch; gradients flow through it."""
+    chosen = DynamicCache()
+    for number, layer in enumerate(cache.layers):
+        assert layer.keys is not None and layer.values is not None
+        chosen.update(layer.keys[rows], layer.values[rows], number)
+    return chosen
 
 
 def _music_end(prompt: Prompt, audio_token_id: int) -> int:
@@ -192,7 +207,6 @@ def _go_on(
     model: MusiLingoForConditionalGeneration, cache: DynamicCache, seen: Tensor, batch: BatchFeature
 ) -> tuple[Tensor, Tensor]:
     """Hidden states of tokens that follow those in the cache, and the mask of all tokens."""
-    batch = batch.to(model.device)
     audio = None
     if batch["audio_features"]:
         audio = model.get_audio_features(audio_features=batch["audio_features"])

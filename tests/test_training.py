@@ -50,8 +50,9 @@ def test_the_loss_is_transformers_own(tiny_model: Model, processor: MusiLingoPro
 
 
 def test_prompts_about_one_clip_share_its_music_but_not_their_words(
-    tiny_model: Model, processor: MusiLingoProcessor
+    tiny_model: Model, processor: MusiLingoProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("musilingo_core.training.ALIKE", 2)
     asked = ("What is it?", "How long is it?", "What is at 0:04?")
     clips = [
         [processor.render(Example(clip, ((q, "A song."),)).messages(), find) for q in asked[:count]]
