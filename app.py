@@ -33,6 +33,7 @@ def main() -> None:
         engine = load_engine(
             settings.preset,
             model=settings.model,
+            projection=settings.projection,
             device=settings.device,
             on_status=on_status,
             limits=AudioLimits(max_duration_s=60.0 * settings.max_minutes),

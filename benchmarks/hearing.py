@@ -31,7 +31,7 @@ import torch
 from musilingo_core import ChatEngine, Sampling, load_engine, user
 from musilingo_core.data.dialogues import NAMES
 from musilingo_core.data.facts import FEMALE, GENRES, MALE, Facts, Teacher
-from musilingo_core.data.manifest import FeatureFiles, read_manifest
+from musilingo_core.data.manifest import FeatureFiles, read_manifest, read_sounds
 from musilingo_core.data.starter import Mixer, rendered_facts, timed
 from musilingo_core.features import ID_DIGITS, Clip, FeatureCache
 from musilingo_core.times import find_spans
@@ -254,13 +254,6 @@ def train_probe(
     return predict
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSON Lines file, `path` made absolute."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        yield row | {"path": str(path.parent / row["path"])}
-
-
 def chosen(rows: Sequence[dict[str, Any]], per_album: int) -> list[dict[str, Any]]:
     """At most so many tracks of an album; tracks documented as sung always."""
     seen: Counter[str] = Counter()
@@ -312,13 +305,13 @@ def tables(
     asker: Asker, engine: ChatEngine, options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     """All rows: each truth at each length, then moments and what is no music."""
-    music = chosen([row for path in options.music for row in read_lines(path)], options.per_album)
+    music = chosen([row for path in options.music for row in read_sounds(path)], options.per_album)
     songs = [(row, engine.encode(row["path"])) for row in music if row["duration_s"] <= 1200]
-    scores = [(row, engine.encode(row["path"])) for p in options.rendered for row in read_lines(p)]
+    scores = [(row, engine.encode(row["path"])) for p in options.rendered for row in read_sounds(p)]
     taught = [
         Case(row["path"], engine.encode(row["path"]), rendered_facts(row))
         for path in options.probe_rendered
-        for row in read_lines(path)
+        for row in read_sounds(path)
     ]
     probes = Probes(options.probe_data, taught, asker.teacher)
     voiced = sung(songs, asker.teacher) if songs else []
@@ -350,7 +343,7 @@ def tables(
     spliced = list(splices(songs, asker.teacher))
     if row := measure(asker, spliced, AT_MOMENT, None):
         yield {"truth": "teacher, spliced", "length": "72"} | row
-    other = [r for path in options.not_music for r in read_lines(path)]
+    other = [r for path in options.not_music for r in read_sounds(path)]
     cases = [Case(r["path"], engine.encode(r["path"]), Facts(kind=r["kind"])) for r in other]
     if row := measure(asker, cases, KIND, None):
         yield {"truth": "certain", "length": "whole"} | row

@@ -284,7 +284,7 @@ def make_clip(kind: str, split: str, index: int, seed: int, folder: Path) -> dic
     rng = random.Random(f"{seed} {split} {kind} {index}")
     seconds = rng.randint(SHORTEST_S, LONGEST_S)
     path = folder / f"{kind}-{index:03d}.flac"
-    row: dict[str, Any] = {"path": str(path), "kind": kind, "split": split, "duration_s": seconds}
+    row: dict[str, Any] = {"path": path.name, "kind": kind, "split": split, "duration_s": seconds}
     if kind == "speech":
         return row | {"sort": write_speech(split, path, seconds, rng)}
     noises = FLOORS[split] if kind == "silence" else NOISES[split]
@@ -310,7 +310,7 @@ def main() -> None:
     for kind in ("silence", "noise", "speech"):
         for index in range(options.per_kind):
             rows.append(make_clip(kind, options.split, index, options.seed, options.output))
-            print(rows[-1]["path"], file=sys.stderr)
+            print(options.output / rows[-1]["path"], file=sys.stderr)
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (options.output / "manifest.jsonl").write_text(lines, encoding="utf-8")
 

@@ -659,7 +659,7 @@ def _row(
     path: Path, score: Score, plan: Plan, split: str, seconds: float, voices: Sequence[Voice]
 ) -> dict[str, Any]:
     row = {
-        "path": str(path),
+        "path": path.name,
         "score": score.name,
         "composer": score.composer,
         "split": split,

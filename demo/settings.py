@@ -28,6 +28,7 @@ class Settings:
         port: Port to listen on; None takes the first free one from 7860 on (a Space takes 7860).
         preset: Which model to load, a name that `musilingo_core.engine.load_engine` knows.
         model: Folder of a model to load instead of the preset's; None for the preset.
+        projection: A trained projection's file instead of the model's own; None for that.
         device: ``auto``, ``cpu``, ``cuda`` …
         max_file_mb: Largest sound file a visitor may send, in megabytes (10⁶ bytes).
         max_minutes: Longest song a visitor may send.
@@ -42,6 +43,7 @@ class Settings:
     port: int | None = None
     preset: str = "starter"
     model: str | None = None
+    projection: str | None = None
     device: str = "auto"
     max_file_mb: int = 250
     max_minutes: int = 20

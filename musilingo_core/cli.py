@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("song", type=Path, metavar="SONG")
     ask.add_argument("questions", nargs="+", metavar="QUESTION")
     _model_options(ask)
+    ask.add_argument("--projection", type=Path, metavar="FILE", help="instead of the model's own")
     ask.add_argument("--temperature", type=float, help="0 always takes the likeliest word")
     ask.add_argument("--seed", type=int, help="same seed, same text")
     ask.add_argument("--max-new-tokens", type=int, help="longest answer")
@@ -108,7 +109,11 @@ def _ask(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in ("temperature", "max_new_tokens", "seed")}
     sampling = Sampling(**{name: value for name, value in given.items() if value is not None})
     engine = load_engine(
-        options.preset, model=options.model, device=options.device, on_status=_Status()
+        options.preset,
+        model=options.model,
+        device=options.device,
+        on_status=_Status(),
+        projection=options.projection,
     )
     cached = engine.is_cached(options.song)
     begun = time.perf_counter()

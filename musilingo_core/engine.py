@@ -33,6 +33,7 @@ from musilingo_core.weights import (
     find_preset,
     load_folder,
     load_preset,
+    load_projection,
 )
 
 
@@ -276,7 +277,7 @@ def load_engine(
         device: `auto`, `cpu`, `cuda`, `cuda:1` …
         on_status: Told what is going on: a text, and its fraction if known.
         limits: What sound files are accepted.
-        projection: A projection file instead of the preset's own.
+        projection: A projection file instead of the model's own.
 
     Raises:
         WeightsUnavailable: No source has the weights.
@@ -286,6 +287,8 @@ def load_engine(
     place = find_device(device)  # before minutes of loading
     if model is not None:
         loaded, processor = load_folder(model, place)
+        if projection is not None:
+            load_projection(loaded, projection)
         name, licences = Path(model).name, tuple[tuple[str, str], ...]()
     else:
         chosen = find_preset(preset)

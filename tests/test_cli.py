@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from musilingo_core.cli import main
 from musilingo_core.data.manifest import write_features
@@ -175,6 +175,24 @@ def test_train_learns_from_a_manifest_of_sound_and_features(
     assert main([*command, "--steps", "2", "--batch-size", "2", "--learning-rate", "0.01"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert set(load_file(tmp_path / "run" / "projection.safetensors")) == {"weight", "bias"}
+
+
+def test_another_projection_is_spoken_with(
+    folder: str,
+    wav: Writer,
+    tmp_path: Path,
+    capsys: Output,
+    tiny_model: MusiLingoForConditionalGeneration,
+) -> None:
+    state = tiny_model.multi_modal_projector.state_dict()
+    save_file({name: value.flip(0) * 50 for name, value in state.items()}, tmp_path / "p.st")
+    said = []
+    for options in ([], ["--projection", str(tmp_path / "p.st")]):
+        main(ask(folder, wav(), "What?", "--temperature", "0", *options))
+        said.append(capsys.readouterr().out)
+    assert said[0] != said[1]
+    assert main(ask(folder, wav(), "What?", "--projection", str(wav()))) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_the_module_is_the_command() -> None:

@@ -8,7 +8,7 @@ many in a file of `write_features`; relative to the manifest. A conversation of 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,21 +54,53 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Example]:
         ManifestError: A line is not JSON or lacks a field; names file and line.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(path, 0, f"cannot be read: {error}") from error
     examples = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, row in _rows(path):
         try:
-            example = _example(json.loads(line), path.parent)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            example = _example(row, path.parent)
+        except (KeyError, TypeError, AttributeError) as error:
             raise ManifestError(path, number, f"not an example: {error!r}") from error
         if split in (None, example.split):
             examples.append(example)
     return examples
+
+
+def read_sounds(path: str | Path, *needed: str) -> list[dict[str, Any]]:
+    """A list of sound files, one JSON object a line, with `path` made absolute.
+
+    Args:
+        path: The list; the `path` of each row is relative to its folder.
+        needed: What each row must have besides `path`.
+
+    Raises:
+        ManifestError: A line is not JSON or lacks a field; names file and line.
+    """
+    path = Path(path)
+    rows = []
+    for number, row in _rows(path):
+        missing = [name for name in ("path", *needed) if name not in row]
+        if missing:
+            raise ManifestError(path, number, f"has no “{missing[0]}”")
+        rows.append(row | {"path": str((path.parent / row["path"]).resolve())})
+    return rows
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and the objects on them."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(path, 0, f"cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ManifestError(path, number, f"not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ManifestError(path, number, "not a JSON object")
+        yield number, row
 
 
 def write_manifest(examples: Iterable[Example], path: str | Path) -> None:

@@ -7,7 +7,6 @@ the result is: balanced data for every class. The push goes along the directions
 features vary together, so that what comes out looks like music.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +20,7 @@ from torch import Tensor
 from musilingo_core.audio import AudioLimits
 from musilingo_core.data.dialogues import Scene, Turn, write
 from musilingo_core.data.facts import FEMALE, GENRES, INSTRUMENTS, MALE, Facts, Teacher
-from musilingo_core.data.manifest import Example, write_features, write_manifest
+from musilingo_core.data.manifest import Example, read_sounds, write_features, write_manifest
 from musilingo_core.encoders import fingerprint
 from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.engine import hear
@@ -308,23 +307,30 @@ def gather(
         rendered: Files of rendered scores: `path`, `family`, `tempo`, perhaps `drums`.
         not_music: Files whose rows have `path` and `kind` (`noise`, `speech`, `silence`).
         on_status: Told how far it is.
+
+    Raises:
+        ManifestError: A list cannot be read, or a row lacks a field.
+        UnreadableAudio: A sound file cannot be used.
     """
     cache = FeatureCache(cache_folder() / "features", disk_bytes=10_000_000_000)
     name = fingerprint(encoder)
 
-    def rows(manifests: Sequence[str | Path], what: str) -> Iterator[tuple[dict[str, Any], Tensor]]:
-        for manifest in map(Path, manifests):
-            lines = [json.loads(line) for line in manifest.read_text("utf-8").splitlines() if line]
-            for number, row in enumerate(lines):
-                on_status(f"Hearing {what}", number / len(lines))
-                path = manifest.parent / row["path"]
-                clip = cache.get_or(
-                    clip_id(path, name), partial(hear, encoder, path, LIMITS, None, name)
-                )
-                yield row, clip.features
+    def rows(
+        lists: Sequence[str | Path], what: str, *needed: str
+    ) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        found = [row for sounds in lists for row in read_sounds(sounds, *needed)]
+        for number, row in enumerate(found):
+            on_status(f"Hearing {what}", number / len(found))
+            path = row["path"]
+            clip = cache.get_or(
+                clip_id(path, name), partial(hear, encoder, path, LIMITS, None, name)
+            )
+            yield row, clip.features
 
+    scores = rows(rendered, "rendered scores", "family", "tempo")
+    others = rows(not_music, "what is not music", "kind")
     return Material(
         songs=[_stretch(features) for _, features in rows(music, "songs")],
-        rendered=[(f, rendered_facts(row)) for row, f in rows(rendered, "rendered scores")],
-        other=[(f, Facts(kind=row["kind"])) for row, f in rows(not_music, "what is no music")],
+        rendered=[(features, rendered_facts(row)) for row, features in scores],
+        other=[(features, Facts(kind=row["kind"])) for row, features in others],
     )

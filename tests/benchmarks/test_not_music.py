@@ -59,3 +59,10 @@ def test_splits_share_no_synthesiser_and_no_text() -> None:
 
     assert (train[0], test[0]) == ("espeak-ng", "flite")
     assert not set(not_music.TRAIN_TEXTS) & set(not_music.TEST_TEXTS)
+
+
+def test_a_clip_is_named_relative_to_its_folder(tmp_path: Path) -> None:
+    row = not_music.make_clip("noise", "test", 0, 0, tmp_path)
+
+    assert Path(row["path"]).name == row["path"]
+    assert (tmp_path / row["path"]).is_file()

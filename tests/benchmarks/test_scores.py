@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -212,3 +213,10 @@ def test_a_chorale_of_the_corpus_has_four_parts_in_order_of_height() -> None:
     assert (len(score.parts), score.bar, score.pickup) == (4, 3.0, 1.0)
     means = [sum(note.pitch for note in part) / len(part) for part in score.parts]
     assert means == sorted(means, reverse=True)
+
+
+def test_a_clip_is_named_relative_to_its_folder() -> None:
+    voice = Voice(0, SCALE, 80)
+    row = scores._row(Path("some/folder/0000-tune.flac"), TUNE, PLAN, "test", 8.0, [voice])
+
+    assert row["path"] == "0000-tune.flac"

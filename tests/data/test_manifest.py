@@ -7,6 +7,7 @@ from musilingo_core.data.manifest import (
     Example,
     FeatureFiles,
     read_manifest,
+    read_sounds,
     write_features,
     write_manifest,
 )
@@ -39,6 +40,28 @@ def test_a_bad_line_is_named_with_its_number(tmp_path: Path, line: str) -> None:
     path.write_text('{"clip": "a", "instruction": "b", "response": "c"}\n\n' + line + "\n")
     with pytest.raises(ManifestError, match="line 3"):
         read_manifest(path)
+
+
+def test_a_list_of_sounds_is_relative_to_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    path.write_text(
+        '{"path": "a.flac", "kind": "noise"}\n\n{"path": "/b.flac", "kind": "speech"}\n'
+    )
+    rows = read_sounds(path, "kind")
+    assert [row["path"] for row in rows] == [str(tmp_path / "a.flac"), "/b.flac"]
+    assert [row["kind"] for row in rows] == ["noise", "speech"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"), [("{", "not JSON"), ('"a"', "not a JSON object"), ("{}", "no “path”")]
+)
+def test_a_bad_line_of_a_list_is_named_with_its_number(
+    tmp_path: Path, line: str, reason: str
+) -> None:
+    path = tmp_path / "list.jsonl"
+    path.write_text('{"path": "a.flac"}\n' + line + "\n")
+    with pytest.raises(ManifestError, match=f"line 2: .*{reason}"):
+        read_sounds(path)
 
 
 def test_features_are_found_by_file_and_key(tmp_path: Path) -> None:
