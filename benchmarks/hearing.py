@@ -15,6 +15,7 @@ interval is a bootstrap over tracks. Songs are asked about at several lengths, c
 """
 
 import argparse
+import functools
 import json
 import re
 from collections import Counter
@@ -197,6 +198,7 @@ class Asker:
             self.said[key] = row | {"question": question, "answer": answer}
         return str(self.said[key]["answer"])
 
+    @functools.cache  # noqa: B019 – lives as long as the run
     def deaf(self, question: str) -> str:
         """The answer to the same question without music."""
         return self.engine.reply([user(question)], GREEDY).text()

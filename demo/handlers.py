@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Concatenate, Literal, ParamSpec
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from demo import content
 from demo.listening import Abandoned, Listening
@@ -78,27 +78,23 @@ class StartView:
 
 
 P = ParamSpec("P")
+R = TypeVar("R")
 Views = Generator[View, None, None]
-Method = Callable[Concatenate["Handlers", Session, str, P], Views]
 
 
-def event(method: Method[P]) -> Method[P]:
-    """An event of a visitor: remembers a forgotten session and shows what went wrong.
+def event(
+    method: Callable[Concatenate["Handlers", Session, P], R],
+) -> Callable[Concatenate["Handlers", Session, str, P], R]:
+    """An event of a visitor: the tab hands in its keepsake too, to remind a server that forgot."""
 
-    The one place where a `MusiLingoError` is caught; anything else is a bug and reaches the log.
-    """
-
+    @functools.wraps(method)
     def wrapped(
         self: "Handlers", session: Session, keepsake: str, /, *args: P.args, **kwargs: P.kwargs
-    ) -> Views:
+    ) -> R:
         if session.is_blank and keepsake:
             session.adopt(self.keeper.unpack(keepsake))
-        try:
-            yield from method(self, session, keepsake, *args, **kwargs)
-        except MusiLingoError as error:
-            yield self.problem(session, str(error))
+        return method(self, session, *args, **kwargs)
 
-    functools.update_wrapper(wrapped, method)
     return wrapped
 
 
@@ -149,82 +145,66 @@ class Handlers:
     # The song
 
     @event
-    def attach(
-        self, session: Session, keepsake: str, path: str | None, is_in_player: bool = True
-    ) -> Views:
+    def attach(self, session: Session, path: str | None, is_in_player: bool = True) -> View:
         """A song was chosen: begins a new conversation about it; `listen` hears it.
 
         Args:
             session: The tab's.
-            keepsake: The tab's.
             path: The sound file; None and "" do nothing.
             is_in_player: Whether the player shows it already, as it does for an upload.
         """
         if not path:
-            yield View()
-            return
+            return View()
         session.change_song(Path(path))
         notice = Line(content.NEW_SONG) if session.has_ended else Line()
         session.has_ended = False
         player = None if is_in_player else path
-        yield replace(self._rest(session, notice), song=self._waiting_line(), player=player)
+        return replace(self._rest(session, notice), song=self._song_line(session), player=player)
 
     @event
-    def listen(self, session: Session, keepsake: str) -> Views:
+    def listen(self, session: Session) -> Views:
         """Hears the song that waits, if one does."""
         yield from self._listen(session)
 
     @event
-    def detach(self, session: Session, keepsake: str) -> Views:
+    def detach(self, session: Session) -> View:
         """The song was removed from the player."""
         notice = Line(content.SONG_REMOVED) if session.messages else Line()
         session.change_song(None)
-        yield replace(self._rest(session, notice), song=Line(content.SONG_NONE), player="")
+        return replace(self._rest(session, notice), song=Line(content.SONG_NONE), player="")
 
     # The conversation
 
     @event
-    def send(
-        self, session: Session, keepsake: str, question: str, draft: str, choose: Choose
-    ) -> Views:
+    def send(self, session: Session, question: str, draft: str, choose: Choose) -> View:
         """A question: takes it into the conversation; `answer` answers it.
 
         Args:
             session: The tab's.
-            keepsake: The tab's.
             question: From the box, or a suggestion.
             draft: What stands in the box; it stays there unless it is the question.
             choose: Gives the sampling.
         """
-        yield from self._accept(session, len(session.messages), question, draft, choose)
+        return self._accept(session, len(session.messages), question, draft, choose)
 
     @event
-    def retry(self, session: Session, keepsake: str, draft: str, choose: Choose) -> Views:
+    def retry(self, session: Session, draft: str, choose: Choose) -> View:
         """Answers the last question anew."""
         question = session.last_question
         places = [at for at, each in enumerate(session.messages) if each["role"] == "user"]
         kept = draft if draft.strip() else question  # refused, it stays in the conversation
-        yield from self._accept(session, max(places, default=0), question, kept, choose)
+        return self._accept(session, max(places, default=0), question, kept, choose)
 
     @event
-    def edit(
-        self,
-        session: Session,
-        keepsake: str,
-        index: int,
-        question: str,
-        draft: str,
-        choose: Choose,
-    ) -> Views:
+    def edit(self, session: Session, index: int, question: str, draft: str, choose: Choose) -> View:
         """Changes a past question and goes on from there; what came after it is dropped."""
         known = 0 <= index < len(session.messages) and session.messages[index]["role"] == "user"
         if not known:
-            yield View(messages=tuple(session.messages), notice=Line())
-            return
-        yield from self._accept(session, index, question, draft, choose)
+            return View(messages=tuple(session.messages), notice=Line())
+        return self._accept(session, index, question, draft, choose)
 
     @event
-    def answer(self, session: Session, keepsake: str) -> Views:
+    def answer(self, session: Session) -> Views:
         """Answers the question that waits, if one does, word by word.
 
         While another event hears the song it is left to the answer after that one: nobody holds a
@@ -233,63 +213,57 @@ class Handlers:
         if session.waiting is None or session.listening:
             return
         yield from self._listen(session)
-        if session.waiting is not None and not session.unheard:  # neither stopped nor still heard
+        if session.waiting is not None and session.song:  # neither stopped nor still to be heard
             yield from self._reply(session, session.waiting)
 
     @event
-    def turn_away(self, session: Session, keepsake: str) -> Views:
+    def turn_away(self, session: Session) -> View:
         """The queue had no place for an answer: gives the question back that waits for it."""
         if session.waiting is None:
-            yield View()
-            return
+            return View()
         session.begin_turn()
-        yield from self._refuse(session, content.QUEUE_FULL)
+        return self._rest(session, Line(content.QUEUE_FULL, "problem"), self._give_back(session))
 
     @event
-    def undo(self, session: Session, keepsake: str, draft: str) -> Views:
+    def undo(self, session: Session, draft: str) -> View:
         """Removes the last turn; its question goes back to the box unless words stand there."""
         session.begin_turn()
         question = session.take_back()
-        yield self._rest(session, Line(), draft.strip() or question)
+        return self._rest(session, Line(), draft.strip() or question)
 
     @event
-    def stop(self, session: Session, keepsake: str, draft: str) -> Views:
+    def stop(self, session: Session, draft: str) -> View:
         """Ends the answer; what has been written stays, a question without a word goes back."""
         session.begin_turn()
         question = session.take_back() if session.is_unanswered else None
-        yield self._rest(session, Line(content.STOPPED), draft.strip() or question)
+        return self._rest(session, Line(content.STOPPED), draft.strip() or question)
 
     @event
-    def clear(self, session: Session, keepsake: str) -> Views:
+    def clear(self, session: Session) -> View:
         """Begins a new conversation about the same song."""
         session.begin_turn()
         notice = Line(content.CLEARED) if session.messages and session.song else Line()
         session.messages = []
-        yield self._rest(session, notice)
-
-    def problem(self, session: Session, sentence: str) -> View:
-        """Shows what went wrong: beside the song while there is none, else above the question."""
-        question = self._give_back(session)
-        line = Line(sentence, "problem")
-        if session.song is None:
-            return replace(self._rest(session, Line(), question), song=line, player="")
-        return self._rest(session, line, question)
+        return self._rest(session, notice)
 
     # Steps of the above
 
-    def _waiting_line(self) -> Line:
-        """About a song that waits to be heard."""
-        words = content.SONG_IN_LINE if self.loader.engine else content.SONG_WAITING
-        return Line(words, "busy")
+    def _song_line(self, session: Session) -> Line:
+        """The line under the player."""
+        if session.song:
+            return _heard(session.song)
+        if session.unheard:
+            words = content.SONG_IN_LINE if self.loader.engine else content.SONG_WAITING
+            return Line(words, "busy")
+        return Line(content.SONG_NONE)
 
     def _song_again(self, session: Session) -> tuple[Line, str | None]:
         """The line under the player and what the player holds in a refreshed tab."""
-        if session.song:
-            path = session.song.path
-            return _heard(session.song), path if Path(path).is_file() else None
-        if session.upload and session.upload.is_file():
-            return self._waiting_line(), str(session.upload)
-        is_gone = bool(session.upload or session.messages)
+        path = Path(session.song.path) if session.song else session.upload
+        is_there = path is not None and path.is_file()
+        if session.song or is_there:
+            return self._song_line(session), str(path) if is_there else None
+        is_gone = bool(path or session.messages)
         session.upload = None
         return (Line(content.SONG_GONE, "problem") if is_gone else Line(content.SONG_NONE)), None
 
@@ -298,36 +272,45 @@ class Handlers:
         if path is None:
             return
         if engine is None:
-            yield View(song=self._waiting_line())
+            yield View(song=self._song_line(session))
             return
         with Listening(engine, path) as listening:
+            if session.upload != path:  # another was chosen, or another event hears it already
+                return
             session.listening, session.upload = listening, None  # in this order: never without
             try:
-                for fraction in listening:
-                    if session.listening is not listening:
-                        return
-                    yield View(song=Line(content.listening(fraction), "busy", fraction))
-                clip = listening.clip()
-                if session.listening is not listening:
-                    return
-                song = Song(clip.clip_id, str(path), clip.duration_s, clip.heard_s)
-                session.song = song
-            except (Abandoned, MusiLingoError):
-                if session.listening is not listening:  # nobody asks for this song any more
-                    return
-                raise
-            except GeneratorExit:  # the tab is gone: refreshed, it takes the song up again
-                if session.listening is listening:
-                    session.upload = path
-                raise
+                yield from self._hear(session, listening)
             finally:
-                if session.listening is listening:
-                    session.listening = None
-        yield View(song=_heard(song), keepsake=self.keeper.pack(session))
+                if session.listening is listening:  # a fault: the song can be taken up again
+                    session.listening, session.upload = None, path
+
+    def _hear(self, session: Session, listening: Listening) -> Views:
+        song, problem = None, ""
+        try:
+            for fraction in listening:
+                if session.listening is not listening:
+                    break
+                yield View(song=Line(content.listening(fraction), "busy", fraction))
+            else:
+                clip = listening.clip()
+                song = Song(clip.clip_id, str(listening.path), clip.duration_s, clip.heard_s)
+        except Abandoned:
+            pass  # told below
+        except MusiLingoError as error:
+            problem = str(error)
+        if session.listening is not listening:  # nobody wants this song any more
+            yield View(song=self._song_line(session))  # an earlier view may have come late
+            return
+        session.listening, session.song = None, song
+        if song:
+            yield View(song=_heard(song), keepsake=self.keeper.pack(session))
+        else:
+            view = self._rest(session, Line(), self._give_back(session))
+            yield replace(view, song=Line(problem, "problem"), player="")
 
     def _accept(
         self, session: Session, place: int, question: str, draft: str, choose: Choose
-    ) -> Views:
+    ) -> View:
         """Puts a question at `place`, where it waits for `answer`; what came after is dropped.
 
         One that is refused goes to the box, unless other words stand there.
@@ -340,34 +323,34 @@ class Handlers:
         if refusal:
             box = None if draft.strip() else question.strip()
             notice = Line(refusal, "problem")
-            yield View(messages=tuple(session.messages), notice=notice, question=box)
-            return
-        del session.messages[place:]
-        session.ask(question.strip(), sampling)
+            return View(messages=tuple(session.messages), notice=notice, question=box)
+        session.ask(question.strip(), sampling, place)
         session.has_draft = draft.strip() not in ("", question.strip())
         notice = Line(content.STILL_LISTENING if session.unheard else content.THINKING, "busy")
         box = None if session.has_draft else ""
-        yield replace(self._rest(session, notice, box), answering=True)
+        return replace(self._rest(session, notice, box), answering=True)
 
     def _reply(self, session: Session, sampling: Sampling) -> Views:
-        turn = session.begin_turn()
-        yield replace(self._rest(session, Line(content.THINKING, "busy")), answering=True)
-        if session.turn != turn:
-            return
         assert self.loader.engine is not None
-        with closing(self.loader.engine.reply(session.prompt(), sampling)) as reply:
-            for piece in reply:
-                if session.turn != turn:
-                    return
-                first = session.is_unanswered
-                session.extend_answer(piece)
-                notice = Line() if first else None
-                yield View(messages=tuple(session.messages), notice=notice)
-            notice = Line(content.dropped_turns(reply.dropped_turns))
-        if session.is_unanswered:
-            yield from self._refuse(session, content.EMPTY_ANSWER)
-        else:
-            yield self._rest(session, notice)
+        turn, prompt = session.begin_turn(), session.prompt()
+        yield replace(self._rest(session, Line(content.THINKING, "busy")), answering=True)
+        notice = Line(content.EMPTY_ANSWER, "problem")
+        try:
+            with closing(self.loader.engine.reply(prompt, sampling)) as reply:
+                for piece in reply:
+                    if session.turn != turn:
+                        break
+                    news = Line() if session.is_unanswered else None
+                    session.extend_answer(piece)
+                    yield View(messages=tuple(session.messages), notice=news)
+                if not session.is_unanswered:
+                    notice = Line(content.dropped_turns(reply.dropped_turns))
+        except MusiLingoError as error:
+            notice = Line(str(error), "problem")
+        if session.turn != turn:  # overtaken; an earlier view may have come late
+            yield View(messages=tuple(session.messages), keepsake=self.keeper.pack(session))
+            return
+        yield self._rest(session, notice, self._give_back(session))
 
     def _refusal(self, session: Session, question: str) -> str:
         """Why `question` cannot be answered now; "" when it can."""
@@ -382,11 +365,6 @@ class Handlers:
             failed = self.loader.status.state == "failed"
             return content.NOT_LOADED if failed else content.STILL_LOADING
         return ""
-
-    def _refuse(self, session: Session, sentence: str) -> Views:
-        """Ends a question that cannot be answered after all."""
-        question = self._give_back(session)
-        yield self._rest(session, Line(sentence, "problem"), question)
 
     def _give_back(self, session: Session) -> str | None:
         """Takes an unanswered question out, for the box unless other words stand there."""

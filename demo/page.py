@@ -205,56 +205,36 @@ class Page:
     def _wire_questions(self) -> list[Dependency]:
         handlers = self.handlers
 
-        def send(
-            session: Session, keepsake: str, question: str, draft: str, *values: Any
-        ) -> list[Any]:
-            choose = partial(_sampling, values)
-            return _first(handlers.send(session, keepsake, question, draft, choose))
+        def send(session: Session, keepsake: str, question: str, draft: str, *values: Any) -> View:
+            return handlers.send(session, keepsake, question, draft, partial(_sampling, values))
 
-        def retry(session: Session, keepsake: str, draft: str, *values: Any) -> list[Any]:
-            return _first(handlers.retry(session, keepsake, draft, partial(_sampling, values)))
+        def retry(session: Session, keepsake: str, draft: str, *values: Any) -> View:
+            return handlers.retry(session, keepsake, draft, partial(_sampling, values))
 
         def edit(
             edited: gr.EditData, session: Session, keepsake: str, draft: str, *values: Any
         ) -> list[Any]:
             place, question = int(edited.index), markup.unescape(str(edited.value))  # type: ignore[arg-type]
             choose = partial(_sampling, values)
-            return _first(handlers.edit(session, keepsake, place, question, draft, choose))
+            return _updates(handlers.edit(session, keepsake, place, question, draft, choose))
 
-        def wire(
-            trigger: Callable[..., Dependency],
-            fn: Callable[..., list[Any]],
-            *inputs: gr.components.Component,
-        ) -> Dependency:
-            return self._wire_one(
-                trigger, fn, [*inputs, self.question, *self.sampling], queue=False
-            )
-
+        box = [self.question, *self.sampling]
         return [
-            wire(self.question.submit, send, self.question),
-            *(wire(chip.click, send, chip) for chip in self.suggestions),
-            wire(self.chat.retry, retry),
-            wire(self.chat.edit, edit),
+            self._at_once(self.question.submit, send, self.question, *box),
+            *(self._at_once(chip.click, send, chip, *box) for chip in self.suggestions),
+            self._at_once(self.chat.retry, retry, *box),
+            self._wire_one(self.chat.edit, edit, box, queue=False),  # Gradio looks for `EditData`
         ]
 
     def _wire_choice(self) -> list[Dependency]:
-        handlers, song = self.handlers, self.song
+        def attach(example: Example) -> Callable[[Session, str], View]:
+            path = str(example.path)
+            return lambda session, keepsake: self.handlers.attach(session, keepsake, path, False)
 
-        def attach(session: Session, keepsake: str, path: str | None) -> list[Any]:
-            return _first(handlers.attach(session, keepsake, path))
-
-        def trying(example: Example) -> Callable[[Session, str], list[Any]]:
-            def attach_example(session: Session, keepsake: str) -> list[Any]:
-                path = str(example.path)
-                return _first(handlers.attach(session, keepsake, path, is_in_player=False))
-
-            return attach_example
-
-        wire = partial(self._wire_one, queue=False)
         return [
-            wire(song.upload, attach, [song]),
-            wire(song.stop_recording, attach, [song]),
-            *(wire(button.click, trying(example)) for button, example in self.examples),
+            self._at_once(self.song.upload, self.handlers.attach, self.song),
+            self._at_once(self.song.stop_recording, self.handlers.attach, self.song),
+            *(self._at_once(button.click, attach(example)) for button, example in self.examples),
         ]
 
     def _listen_on(self, trigger: Callable[..., Dependency], **options: Any) -> Dependency:
@@ -269,33 +249,16 @@ class Page:
         def answer(session: Session, keepsake: str) -> Updates:
             yield from self._paint(self.handlers.answer(session, keepsake))
 
-        def turn_away(session: Session, keepsake: str) -> list[Any]:
-            return _first(self.handlers.turn_away(session, keepsake))
-
         options |= {"trigger_mode": "multiple", **self._pool("reply")}
         answered = self._wire_one(asked.then, answer, **options)
-        self._wire_one(answered.failure, turn_away, queue=False)
+        self._at_once(answered.failure, self.handlers.turn_away)
 
     def _wire_between(self) -> None:
         handlers = self.handlers
-
-        def detach(session: Session, keepsake: str) -> list[Any]:
-            return _first(handlers.detach(session, keepsake))
-
-        def clear(session: Session, keepsake: str) -> list[Any]:
-            return _first(handlers.clear(session, keepsake))
-
-        def undo(session: Session, keepsake: str, draft: str) -> list[Any]:
-            return _first(handlers.undo(session, keepsake, draft))
-
-        def stop(session: Session, keepsake: str, draft: str) -> list[Any]:
-            return _first(handlers.stop(session, keepsake, draft))
-
-        # Past the queue: Stop has to work when everyone is waiting.
-        self._wire_one(self.clear.click, clear, queue=False)
-        self._wire_one(self.chat.undo, undo, [self.question], queue=False)
-        self._wire_one(self.question.stop, stop, [self.question], queue=False)
-        self._wire_one(self.song.clear, detach, queue=False)
+        self._at_once(self.clear.click, handlers.clear)
+        self._at_once(self.chat.undo, handlers.undo, self.question)
+        self._at_once(self.question.stop, handlers.stop, self.question)
+        self._at_once(self.song.clear, handlers.detach)
 
     def _wire_start(self) -> Dependency:
         handlers = self.handlers
@@ -316,7 +279,8 @@ class Page:
             "api_visibility": "private",
         }
         tab = [self.session, self.keepsake]
-        restored = self.blocks.load(restore, tab, self.painted, js=RECALL, **options)
+        # Past the queue: a full one would cost a refreshed tab its conversation.
+        restored = self.blocks.load(restore, tab, self.painted, js=RECALL, queue=False, **options)
         # In the queue, unlike other small events: only there does a State report its change.
         self.blocks.load(start, None, outputs, **options)
         self.timer.tick(start, None, outputs, **options)
@@ -326,6 +290,19 @@ class Page:
     def _pool(self, name: str) -> dict[str, Any]:
         """Options of events that share one limit on how many of them run at once."""
         return {"concurrency_id": name, "concurrency_limit": self.settings.concurrency}
+
+    def _at_once(
+        self,
+        trigger: Callable[..., Dependency],
+        handler: Callable[..., View],
+        *inputs: gr.components.Component,
+    ) -> Dependency:
+        """Wires an event that takes effect now, past the queue."""
+
+        def update(*values: Any) -> list[Any]:
+            return _updates(handler(*values))
+
+        return self._wire_one(trigger, update, list(inputs), queue=False)
 
     def _wire_one(
         self,
@@ -361,12 +338,6 @@ class Page:
         yield _updates(View())
 
 
-def _first(views: Views) -> list[Any]:
-    """All there is of an event that ends at once."""
-    with closing(views):
-        return _updates(next(views))
-
-
 def _updates(view: View) -> list[Any]:
     """A view as one update for each component of `Page.painted`."""
     question: dict[str, Any] = {} if view.question is None else {"value": view.question}
@@ -388,7 +359,7 @@ def _start_updates(start: StartView) -> list[Any]:
         markup.banner(start),
         gr.update(visible=state == "failed"),
         markup.foot(start),
-        gr.update(active=state == "loading"),
+        gr.update(active=state != "ready"),  # another tab may have it loaded again
         state == "ready",
     ]
 

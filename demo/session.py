@@ -114,9 +114,16 @@ class Session:
         """Takes over song and conversation of `other`."""
         self.song, self.upload, self.messages = other.song, other.upload, other.messages
 
-    def ask(self, question: str, sampling: Sampling = Sampling()) -> None:
-        """Adds a question that waits; one that never got an answer makes room for it."""
+    def ask(self, question: str, sampling: Sampling = Sampling(), place: int | None = None) -> None:
+        """Adds a question that waits; one that never got an answer makes room for it.
+
+        Args:
+            question: What is asked.
+            sampling: How to answer.
+            place: Where it goes, for what came from there on to be dropped; None for the end.
+        """
         self.begin_turn()
+        del self.messages[len(self.messages) if place is None else place :]
         if self.is_unanswered:
             self.messages.pop()
         self.messages.append(text_message("user", question))

@@ -6,6 +6,7 @@ one it would have been.
 """
 
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -48,7 +49,7 @@ def train(
     report: Report = lambda row: None,
     start: str | Path | None = None,
 ) -> None:
-    """Trains the projection of a model in place.
+    """Trains the projection of a model in place; on a CPU it is left with eager attention.
 
     Args:
         model: With its language model in the precision to train in.
@@ -66,7 +67,8 @@ def train(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    find_clip = find_clip or FeatureFiles().get
+    # What is said about one clip stands together: its features are read and kept once.
+    find_clip = functools.lru_cache(maxsize=1)(find_clip or FeatureFiles().get)
     prompts = {
         split: _by_clip(processor, [e for e in examples if e.split == split], find_clip)
         for split in ("train", "validation")
@@ -155,7 +157,7 @@ def loss_of(
     Args:
         model: Being trained.
         clips: A batch: for each clip the prompts that begin with it.
-        opening: `opening_of` these prompts and perhaps others; None computes all of each prompt.
+        opening: `opening_of` these prompts and perhaps others; None computes it with each clip.
     """
     cache = copy.deepcopy(opening) or DynamicCache(config=model.config.text_config)
     begun = cache.get_seq_length()

@@ -92,13 +92,13 @@ def write(scene: Scene, rng: Random, turns: int, follow_ups: bool = True) -> lis
     if scene.facts.kind != "music":
         return _not_music(scene.facts, rng, turns)
     topics = [topic for topic, weight in _TOPICS for _ in range(weight)]
+    if not follow_ups:
+        topics = [topic for topic in topics if topic is not _thanks]
     conversation: list[Turn] = []
     used: set[str] = set()
     for _ in range(20 * turns):
         topic = rng.choice(topics)
         if topic.__name__ in used or len(conversation) == turns:
-            continue
-        if topic is _thanks and not follow_ups:
             continue
         turn = topic(scene, rng)
         if turn is not None:
