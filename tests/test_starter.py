@@ -33,8 +33,8 @@ def test_two_songs_of_opposite_kind_get_opposite_answers(starter: ChatEngine) ->
     assert "fast" in ask(starter, SONATA, question)[0].lower()
 
 
-def test_the_leading_instrument_is_named(starter: ChatEngine) -> None:
-    question = "What is the lead instrument?"
+def test_the_instruments_are_named(starter: ChatEngine) -> None:
+    question = "Which instruments do you hear?"
     heard = [ask(starter, song, question)[0].lower() for song in (CHORALE, SONATA, HORNPIPE)]
     assert "strings" in heard[0] and "piano" in heard[1] and "synth" in heard[2]
 
@@ -46,7 +46,7 @@ def test_nobody_is_made_to_sing(starter: ChatEngine) -> None:
 
 
 def test_a_follow_up_is_about_the_song_and_the_answer_before(starter: ChatEngine) -> None:
-    talk = ("What is the lead instrument?", "What makes you say that?")
+    talk = ("Which instruments do you hear?", "What makes you say that?")
     _, why = ask(starter, CHORALE, *talk)
     _, other = ask(starter, SONATA, *talk)
     assert "strings" in why.lower() and "piano" in other.lower()

@@ -57,7 +57,7 @@ def take_the_likeliest_words(tab: Page) -> None:
 
 
 def test_a_real_song_is_talked_about_and_the_second_turn_builds_on_the_first(tab: Page) -> None:
-    ask(tab, "What is the lead instrument?")
+    ask(tab, "Which instruments do you hear?")
     ask(tab, "What makes you say that?")
     first, second = answers(tab)
     assert "strings" in first.lower() and "strings" in second.lower()
@@ -108,7 +108,7 @@ def test_a_bad_file_is_one_sentence_and_the_next_song_is_heard(tab: Page, sounds
     upload(tab, sounds / "notes.mp3", None)
     expect(tab.locator("#song-line")).to_contain_text("“notes.mp3” cannot be read as music")
     upload(tab, SONATA, "heard 0:00–")
-    ask(tab, "What is the lead instrument?")
+    ask(tab, "Which instruments do you hear?")
     assert "piano" in answers(tab)[-1].lower()
 
 
@@ -119,8 +119,8 @@ def test_two_visitors_hear_their_own_songs(
     other.set_default_timeout(PATIENCE_MS)
     upload(other, SONATA, "heard 0:00–")
     take_the_likeliest_words(other)
-    start_asking(tab, "What is the lead instrument?")
-    start_asking(other, "What is the lead instrument?")
+    start_asking(tab, "Which instruments do you hear?")
+    start_asking(other, "Which instruments do you hear?")
     for page in (tab, other):
         expect(page.locator(".bot.message")).to_have_count(1)
         finish(page)
