@@ -217,12 +217,31 @@ class Handlers:
             yield from self._reply(session, session.waiting)
 
     @event
-    def turn_away(self, session: Session) -> View:
+    def settle(self, session: Session, draft: str) -> View:
+        """A question that failed goes back to the box, unless words were typed there meanwhile.
+
+        Apart from `answer`, which cannot know what was typed while it ran.
+        """
+        if not session.has_failed:
+            return View()
+        return replace(self._rest(session, Line(), self._give_back(session, draft)), notice=None)
+
+    @event
+    def turn_away(self, session: Session, draft: str) -> View:
         """The queue had no place for an answer: gives the question back that waits for it."""
         if session.waiting is None:
             return View()
-        session.begin_turn()
-        return self._rest(session, Line(content.QUEUE_FULL, "problem"), self._give_back(session))
+        session.end_turn()
+        return self._rest(
+            session, Line(content.QUEUE_FULL, "problem"), self._give_back(session, draft)
+        )
+
+    @event
+    def put_off(self, session: Session) -> View:
+        """The queue had no place for a song: the next question has it heard."""
+        if session.upload is None:
+            return View()
+        return View(song=Line(content.SONG_PUT_OFF, "problem"))
 
     @event
     def undo(self, session: Session, draft: str) -> View:
@@ -305,7 +324,8 @@ class Handlers:
         if song:
             yield View(song=_heard(song), keepsake=self.keeper.pack(session))
         else:
-            view = self._rest(session, Line(), self._give_back(session))
+            session.end_turn()
+            view = self._rest(session, Line())
             yield replace(view, song=Line(problem, "problem"), player="")
 
     def _accept(
@@ -325,9 +345,8 @@ class Handlers:
             notice = Line(refusal, "problem")
             return View(messages=tuple(session.messages), notice=notice, question=box)
         session.ask(question.strip(), sampling, place)
-        session.has_draft = draft.strip() not in ("", question.strip())
         notice = Line(content.STILL_LISTENING if session.unheard else content.THINKING, "busy")
-        box = None if session.has_draft else ""
+        box = "" if draft.strip() in ("", question.strip()) else None
         return replace(self._rest(session, notice, box), answering=True)
 
     def _reply(self, session: Session, sampling: Sampling) -> Views:
@@ -350,7 +369,8 @@ class Handlers:
         if session.turn != turn:  # overtaken; an earlier view may have come late
             yield View(messages=tuple(session.messages), keepsake=self.keeper.pack(session))
             return
-        yield self._rest(session, notice, self._give_back(session))
+        session.end_turn()
+        yield self._rest(session, notice)
 
     def _refusal(self, session: Session, question: str) -> str:
         """Why `question` cannot be answered now; "" when it can."""
@@ -366,10 +386,10 @@ class Handlers:
             return content.NOT_LOADED if failed else content.STILL_LOADING
         return ""
 
-    def _give_back(self, session: Session) -> str | None:
-        """Takes an unanswered question out, for the box unless other words stand there."""
-        question = session.take_back() if session.is_unanswered else None
-        return None if session.has_draft else question
+    def _give_back(self, session: Session, draft: str) -> str | None:
+        """Takes a failed question out, for the box; it stays where it is if words stand there."""
+        session.has_failed = False
+        return None if draft.strip() else session.take_back()
 
     def _rest(self, session: Session, notice: Line, question: str | None = None) -> View:
         """The page between two answers."""

@@ -198,6 +198,7 @@ class Page:
         for trigger in (self._wire_start().then, self.is_ready.change):
             hearings.append(self._listen_on(trigger, show_progress="hidden"))  # nobody has asked
         for hearing in hearings:  # for a question that came while the song was heard
+            self._at_once(hearing.failure, self.handlers.put_off)
             self._answer_after(hearing, show_progress="hidden")
         self._wire_between()
         self.keepsake.change(None, self.keepsake, js=KEEP)
@@ -251,7 +252,8 @@ class Page:
 
         options |= {"trigger_mode": "multiple", **self._pool("reply")}
         answered = self._wire_one(asked.then, answer, **options)
-        self._at_once(answered.failure, self.handlers.turn_away)
+        self._at_once(answered.failure, self.handlers.turn_away, self.question)
+        self._at_once(answered.then, self.handlers.settle, self.question)
 
     def _wire_between(self) -> None:
         handlers = self.handlers

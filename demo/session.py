@@ -55,7 +55,7 @@ class Session:
         listening: The song being heard right now.
         waiting: How to answer the last question, which no event has begun to do; None when no
             question waits.
-        has_draft: Whether other words stood in the question box when that question was asked.
+        has_failed: Whether the last question could not be answered and has to go back to the box.
         has_ended: Whether a conversation ended with its song and no song since has said so.
         turn: Counts events that begin or end an answer; an answer whose number is no longer this
             one stops by itself.
@@ -66,7 +66,7 @@ class Session:
     upload: Path | None = None
     listening: Listening | None = None
     waiting: Sampling | None = None
-    has_draft: bool = False
+    has_failed: bool = False
     has_ended: bool = False
     turn: int = 0
 
@@ -87,9 +87,14 @@ class Session:
 
     def begin_turn(self) -> int:
         """Ends whatever answer is being written or waited for; gives the new turn's number."""
-        self.waiting = None
+        self.waiting, self.has_failed = None, False
         self.turn += 1
         return self.turn
+
+    def end_turn(self) -> None:
+        """The answer that was written or waited for has ended; without a word it has failed."""
+        self.begin_turn()
+        self.has_failed = self.is_unanswered
 
     def change_song(self, upload: Path | None) -> None:
         """Forgets song and conversation; `upload` waits to be heard (None: no song)."""

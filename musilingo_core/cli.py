@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="MANIFEST")
     build.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="MANIFEST")
     build.add_argument("--output", type=Path, required=True, metavar="DIR")
-    build.add_argument("--clips", type=int, default=6000)
+    build.add_argument("--clips", type=int, default=10_000)
     build.add_argument("--seed", type=int, default=0)
     build.set_defaults(run=_build_data)
 

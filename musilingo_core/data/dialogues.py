@@ -7,6 +7,7 @@ the question is not asked, and where no ear could tell (title, key, words) the a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from musilingo_core.data.facts import Facts
@@ -30,6 +31,7 @@ class Scene:
     part: Callable[[float, float], Facts]
 
 
+Topic = Callable[[Scene, Random], Turn | None]
 NAMES = {
     "guitar": "guitar",
     "strings": "strings",
@@ -95,14 +97,14 @@ def write(scene: Scene, rng: Random, turns: int, follow_ups: bool = True) -> lis
     if not follow_ups:
         topics = [topic for topic in topics if topic is not _thanks]
     conversation: list[Turn] = []
-    used: set[str] = set()
+    used: set[Topic] = set()
     for _ in range(20 * turns):
         topic = rng.choice(topics)
-        if topic.__name__ in used or len(conversation) == turns:
+        if topic in used or len(conversation) == turns:
             continue
         turn = topic(scene, rng)
         if turn is not None:
-            used.add(topic.__name__)
+            used.add(topic)
             conversation.append(turn)
             if (
                 follow_ups
@@ -314,10 +316,8 @@ def _why(scene: Scene, rng: Random) -> Turn:
     return rng.choice(_WHY), f"I hear {played(facts)}, and the music is {manner}."
 
 
-def _unknown(_: Scene, rng: Random) -> Turn:
-    what = rng.choice(list(_UNKNOWN))
-    answer = f"I cannot tell the {what} from the sound."
-    return rng.choice(_UNKNOWN[what]), answer
+def _unknown(what: str, _: Scene, rng: Random) -> Turn:
+    return rng.choice(_UNKNOWN[what]), f"I cannot tell the {what} from the sound."
 
 
 def _thanks(_: Scene, rng: Random) -> Turn:
@@ -390,9 +390,9 @@ def _short(facts: Facts) -> str:
     return f"{tempo}{facts.genre} music with {played(facts)}"
 
 
-_TOPICS: list[tuple[Callable[[Scene, Random], Turn | None], int]] = [
-    (_describe, 5), (_detail, 1), (_instruments, 3), (_lead, 5), (_has_instrument, 3),
+_TOPICS: list[tuple[Topic, int]] = [
+    (_describe, 5), (_detail, 1), (_instruments, 3), (_lead, 7), (_has_instrument, 3),
     (_outside, 1), (_genre, 5), (_tempo, 4), (_singer, 6), (_sex, 3), (_mood, 3), (_loudness, 1),
-    (_drums, 3), (_place, 1), (_unknown, 5), (_thanks, 1), (_moment, 7), (_beginning, 1),
-    (_ending, 1), (_change, 1),
+    (_drums, 3), (_place, 1), (_thanks, 1), (_moment, 8), (_beginning, 1), (_ending, 1),
+    (_change, 2), *((partial(_unknown, what), 2) for what in _UNKNOWN),
 ]  # fmt: skip

@@ -36,9 +36,10 @@ def likeliest() -> Sampling:
 
 
 def then_answer(handlers: Handlers, session: Session, view: View, keepsake: str = "") -> Views:
-    """What the page does after each question."""
+    """What the page does after each question; nothing is typed meanwhile."""
     yield view
     yield from handlers.answer(session, keepsake)
+    yield handlers.settle(session, keepsake, "")
 
 
 def hear(handlers: Handlers, session: Session, path: str, is_in_player: bool = True) -> Views:
@@ -46,6 +47,7 @@ def hear(handlers: Handlers, session: Session, path: str, is_in_player: bool = T
     yield handlers.attach(session, "", path, is_in_player)
     yield from handlers.listen(session, "")
     yield from handlers.answer(session, "")
+    yield handlers.settle(session, "", "")
 
 
 def send(handlers: Handlers, session: Session, question: str, keepsake: str = "") -> Views:
@@ -156,7 +158,16 @@ def test_a_closed_tab_stops_hearing(
 
 
 @pytest.mark.parametrize(
-    "event", [("attach", ""), ("attach", None), ("listen",), ("answer",), ("turn_away",)]
+    "event",
+    [
+        ("attach", ""),
+        ("attach", None),
+        ("listen",),
+        ("answer",),
+        ("turn_away", ""),
+        ("put_off",),
+        ("settle", ""),
+    ],
 )
 def test_an_event_with_nothing_to_do_changes_nothing(
     handlers: Handlers, with_song: Session, event: tuple[str, ...]
@@ -312,12 +323,45 @@ def test_a_suggestion_that_is_refused_goes_to_the_box_unless_words_stand_there(
 
 @pytest.mark.parametrize(("draft", "box"), [("", ""), ("Is it loud?", ""), ("My words", None)])
 def test_only_the_question_itself_leaves_the_box(
-    handlers: Handlers, engine: FakeEngine, with_song: Session, draft: str, box: str | None
+    handlers: Handlers, with_song: Session, draft: str, box: str | None
+) -> None:
+    assert last(handlers.send(with_song, "", "Is it loud?", draft, likeliest)).question == box
+
+
+@pytest.mark.parametrize("place", ["answer", "queue"])
+def test_a_failed_question_takes_the_place_of_no_words_typed_meanwhile(
+    handlers: Handlers, engine: FakeEngine, with_song: Session, place: str
 ) -> None:
     engine.error = PromptError("There is nothing to say.")
-    assert last(handlers.send(with_song, "", "Is it loud?", draft, likeliest)).question == box
-    refused = last(handlers.answer(with_song, "")).question
-    assert refused == (None if draft == "My words" else "Is it loud?")
+    last(handlers.send(with_song, "", "Is it loud?", "Is it loud?", likeliest))
+    if place == "answer":
+        last(handlers.answer(with_song, ""))
+        assert handlers.settle(with_song, "", "And is it slow?").question is None
+    else:
+        assert handlers.turn_away(with_song, "", "And is it slow?").question is None
+    assert with_song.last_question == "Is it loud?"  # to be edited, or asked again
+    engine.error = None
+    assert texts(ask(handlers, with_song, "And is it slow?"))[0] == "And is it slow?"
+
+
+def test_what_failed_is_forgotten_once_there_is_another_question(
+    handlers: Handlers, engine: FakeEngine, with_song: Session
+) -> None:
+    engine.error = PromptError("There is nothing to say.")
+    last(handlers.send(with_song, "", "Is it loud?", "Is it loud?", likeliest))
+    last(handlers.answer(with_song, ""))
+    last(handlers.send(with_song, "", "And is it slow?", "", likeliest))
+    assert handlers.settle(with_song, "", "") == View()
+
+
+def test_a_song_the_queue_has_no_place_for_is_heard_with_the_next_question(
+    handlers: Handlers, session: Session, make_song: MakeSong
+) -> None:
+    handlers.attach(session, "", make_song())
+    assert handlers.put_off(session, "").song == Line(content.SONG_PUT_OFF, "problem")
+    view = ask(handlers, session, "Is it loud?")
+    assert view.song == HEARD
+    assert texts(view)[-1] == "Turn 1, 2.0 s heard. You asked: Is it loud?"
 
 
 def test_a_question_sent_three_times_is_answered_once(
@@ -343,7 +387,7 @@ def test_a_question_the_queue_has_no_place_for_comes_back(
     handlers: Handlers, with_song: Session
 ) -> None:
     last(handlers.send(with_song, "", "Is it loud?", "Is it loud?", likeliest))
-    view = last(handlers.turn_away(with_song, ""))
+    view = last(handlers.turn_away(with_song, "", ""))
     assert view.notice == Line(content.QUEUE_FULL, "problem")
     assert (view.messages, view.question, view.answering) == ((), "Is it loud?", False)
 
@@ -365,7 +409,7 @@ def test_a_question_during_hearing_is_answered_by_the_event_after_it(
         time.sleep(0.005)
     accepted, *later = send(handlers, session, "Is it loud?")
     assert accepted.notice == Line(content.STILL_LISTENING, "busy")
-    assert later == []  # its place in the queue is free again at once
+    assert later == [View()]  # its place in the queue is free again at once
     hearing.join()
     assert text_of(session.messages[-1]).startswith("Turn 1, 2.0 s heard")
 
