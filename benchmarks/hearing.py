@@ -6,11 +6,11 @@
 
 Each figure names its truth. *Teacher*: agreement with the encoder's own tag heads, on real songs;
 never “right”. *Teacher, mixed*: the same with a voice mixed into the features of two songs in
-three, for hardly any free recording is sung. *Teacher, spliced*: two songs' stretches in a row,
-asked about a moment of the second. *Certain*: rendered scores, whose instruments and tempo are
-known. *Documented*: what title, credits or file tags of a recording say. Beside each figure stand
-the most frequent answer, a deaf model (the same question without music) and a logistic probe on the
-same features, which is about what the encoder allows. Accuracy is balanced over classes; the
+three, for hardly any free recording is sung. *Teacher, spliced*: two songs' stretches in a row
+(72 s), asked about a moment of the second. *Certain*: rendered scores, whose instruments and tempo
+are known. *Documented*: what title, credits or file tags of a recording say. Beside each figure
+stand the most frequent answer, a deaf model (the same question without music) and a logistic probe
+on the same features, which is about what the encoder allows. Accuracy is balanced over classes; the
 interval is a bootstrap over tracks. Songs are asked about at several lengths, cut from the middle.
 """
 
@@ -344,7 +344,7 @@ def tables(
                     yield {"truth": truth, "length": length} | row
     spliced = list(splices(songs, asker.teacher))
     if row := measure(asker, spliced, AT_MOMENT, None):
-        yield {"truth": "teacher, spliced", "length": "72"} | row
+        yield {"truth": "teacher, spliced", "length": "whole"} | row
     other = [r for path in options.not_music for r in read_sounds(path)]
     cases = [Case(r["path"], engine.encode(r["path"]), Facts(kind=r["kind"])) for r in other]
     if row := measure(asker, cases, KIND, None):
@@ -416,21 +416,35 @@ class Probes:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a table, per cent."""
+    """The rows as a table, per cent: a line for each thing asked, three columns for each length."""
+    lengths = list(dict.fromkeys(row["length"] for row in rows))
+    names = [name if name == "whole" else f"{name} s" for name in lengths]
+    head = "".join(f" {name} (95 %; tracks) | deaf | probe |" for name in names)
     lines = [
-        "| truth | length | asked | tracks | classes | model | 95 % | commonest | deaf | probe |",
-        "|---|---|---|--:|--:|--:|---|--:|--:|--:|",
+        f"| truth | asked | classes (most frequent) |{head}",
+        "|---|---|--:|" + "---|--:|--:|" * len(lengths),
     ]
+    asked: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        low, high = row["interval"]
-        probe = "" if row["probe"] is None else f"{100 * row['probe']:.0f}"
-        lines.append(
-            f"| {row['truth']} | {row['length']} | {row['attribute']} | {row['tracks']} "
-            f"| {len(row['classes'])} | **{100 * row['balanced_accuracy']:.0f}** "
-            f"| {100 * low:.0f}–{100 * high:.0f} | {100 * row['most_frequent']:.0f} "
-            f"| {100 * row['deaf']:.0f} | {probe} |"
+        asked.setdefault((row["truth"], row["attribute"]), {})[row["length"]] = row
+    for (truth, attribute), found in asked.items():
+        counts = dict.fromkeys(
+            f"{len(row['classes'])} ({100 * row['most_frequent']:.0f})" for row in found.values()
         )
+        cells = "".join(_cells(found.get(length)) for length in lengths)
+        lines.append(f"| {truth} | {attribute} | {', '.join(counts)} |{cells}")
     return "\n".join(lines) + "\n"
+
+
+def _cells(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return " | | |"
+    low, high = row["interval"]
+    probe = "" if row["probe"] is None else f"{100 * row['probe']:.0f}"
+    return (
+        f" **{100 * row['balanced_accuracy']:.0f}** ({100 * low:.0f}–{100 * high:.0f}; "
+        f"{row['tracks']}) | {100 * row['deaf']:.0f} | {probe} |"
+    )
 
 
 if __name__ == "__main__":

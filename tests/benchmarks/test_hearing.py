@@ -91,10 +91,17 @@ def test_a_splice_is_asked_about_the_second_of_two_different_songs() -> None:
         assert float(first.features.mean()) == -float(second.features.mean())
 
 
-def test_a_row_of_the_table_shows_per_cent() -> None:
+def test_a_line_of_the_table_shows_per_cent_at_each_length() -> None:
     row = {
         "truth": "teacher", "length": "12", "attribute": "genre", "tracks": 20,
         "classes": {"rock": 10, "jazz": 10}, "balanced_accuracy": 0.75, "interval": (0.5, 0.9),
         "most_frequent": 0.5, "deaf": 0.5, "probe": None,
     }  # fmt: skip
-    assert "| teacher | 12 | genre | 20 | 2 | **75** | 50–90 | 50 | 50 |  |" in markdown([row])
+    other = row | {"length": "whole", "attribute": "slow/fast", "probe": 1.0}
+    head, _, *lines = markdown([row, other]).splitlines()
+    assert head.count("|") == lines[0].count("|") == lines[1].count("|")
+    assert "12 s (95 %; tracks)" in head and "whole (95 %; tracks)" in head
+    assert lines == [
+        "| teacher | genre | 2 (50) | **75** (50–90; 20) | 50 |  | | | |",
+        "| teacher | slow/fast | 2 (50) | | | | **75** (50–90; 20) | 50 | 100 |",
+    ]
