@@ -13,7 +13,7 @@ import pytest
 
 from demo import content
 from demo.loading import EngineLoader, OnStatus
-from musilingo_core.errors import WeightsUnavailable
+from musilingo_core.errors import PromptError, WeightsUnavailable
 from musilingo_core.sampling import Sampling
 from tests.demo.fake_engine import FakeEngine
 
@@ -270,6 +270,24 @@ def test_a_seed_no_engine_takes_is_told_and_the_question_stays(tab: Page, seed: 
     expect(tab.get_by_test_id("textbox")).to_have_value("Is it loud?")
     tab.get_by_label(content.SEED[0]).fill("7")
     ask(tab, "Is it loud?")
+
+
+def test_words_typed_while_a_question_fails_stay(tab: Page, engine: FakeEngine) -> None:
+    engine.gate.clear()
+    tab.get_by_role("button", name="A long tone").click()
+    start_asking(tab, "Is it loud?")
+    expect(tab.locator(".user.message")).to_have_text("Is it loud?")
+    tab.get_by_test_id("textbox").fill("And is it slow?")
+    engine.error = PromptError("There is nothing to say.")
+    engine.gate.set()
+    expect(tab.locator("#notice")).to_have_text("There is nothing to say.")
+    finish(tab)
+    assert questions(tab) == ["Is it loud?"]
+    expect(tab.get_by_test_id("textbox")).to_have_value("And is it slow?")
+    engine.error = None
+    tab.get_by_test_id("textbox").press("Enter")
+    expect(tab.locator(".bot.message")).to_contain_text("You asked: And is it slow?")
+    assert questions(tab) == ["And is it slow?"]
 
 
 # Stopping
@@ -554,8 +572,12 @@ def test_a_question_comes_back_when_too_many_wait(
     expect(third.locator("#notice .line")).to_have_text(content.QUEUE_FULL)
     expect(third.get_by_test_id("textbox")).to_have_value("Is it loud?")
     finish(third)
+    third.get_by_role("button", name="A long tone").click()
+    expect(third.locator("#song-line")).to_contain_text(content.SONG_PUT_OFF)
     first.locator(".stop-button").click()
     expect(second.locator(".bot.message")).to_contain_text("You asked: Question 3?")
+    ask(third, "And this one?")
+    assert answers(third) == ["Turn 1, 4.0 s heard. You asked: And this one?"]
 
 
 def test_turns_that_no_longer_fit_are_told(tab: Page, engine: FakeEngine) -> None:
