@@ -121,12 +121,10 @@ class Handlers:
             return View()
         session.adopt(self.keeper.unpack(keepsake))
         question = session.take_back() if session.is_unanswered else None
-        song, player = self._song_again(session)
         return View(
             messages=tuple(session.messages),
             question=question,
-            song=song,
-            player=player,
+            song=self._song_again(session),
             keepsake=self.keeper.pack(session),
         )
 
@@ -145,21 +143,29 @@ class Handlers:
     # The song
 
     @event
-    def attach(self, session: Session, path: str | None, is_in_player: bool = True) -> View:
+    def attach(self, session: Session, path: str | None) -> View:
         """A song was chosen: begins a new conversation about it; `listen` hears it.
 
         Args:
             session: The tab's.
             path: The sound file; None and "" do nothing.
-            is_in_player: Whether the player shows it already, as it does for an upload.
         """
         if not path:
             return View()
         session.change_song(Path(path))
         notice = Line(content.NEW_SONG) if session.has_ended else Line()
         session.has_ended = False
-        player = None if is_in_player else path
-        return replace(self._rest(session, notice), song=self._song_line(session), player=player)
+        return replace(self._rest(session, notice), song=self._song_line(session))
+
+    @event
+    def play(self, session: Session) -> View:
+        """Puts the tab's song into the player, where an upload is already.
+
+        Apart from `attach`: the player copies the file first, and in that time a question may be
+        asked, and even answered.
+        """
+        path = session.path
+        return View(player=str(path)) if path and path.is_file() else View()
 
     @event
     def listen(self, session: Session) -> Views:
@@ -276,15 +282,14 @@ class Handlers:
             return Line(words, "busy")
         return Line(content.SONG_NONE)
 
-    def _song_again(self, session: Session) -> tuple[Line, str | None]:
-        """The line under the player and what the player holds in a refreshed tab."""
-        path = Path(session.song.path) if session.song else session.upload
-        is_there = path is not None and path.is_file()
-        if session.song or is_there:
-            return self._song_line(session), str(path) if is_there else None
-        is_gone = bool(path or session.messages)
+    def _song_again(self, session: Session) -> Line:
+        """The line under the player in a refreshed tab."""
+        path = session.path
+        if session.song or (path and path.is_file()):
+            return self._song_line(session)
         session.upload = None
-        return (Line(content.SONG_GONE, "problem") if is_gone else Line(content.SONG_NONE)), None
+        is_gone = bool(path or session.messages)
+        return Line(content.SONG_GONE, "problem") if is_gone else Line(content.SONG_NONE)
 
     def _listen(self, session: Session) -> Views:
         path, engine = session.upload, self.loader.engine
@@ -379,7 +384,7 @@ class Handlers:
             return content.NO_QUESTION
         if length > MAX_QUESTION_CHARACTERS:
             return content.QUESTION_TOO_LONG.format(length=length, limit=MAX_QUESTION_CHARACTERS)
-        if not session.has_song:
+        if session.path is None:
             return content.NO_SONG
         if self.loader.engine is None:
             failed = self.loader.status.state == "failed"

@@ -230,12 +230,15 @@ class Page:
     def _wire_choice(self) -> list[Dependency]:
         def attach(example: Example) -> Callable[[Session, str], View]:
             path = str(example.path)
-            return lambda session, keepsake: self.handlers.attach(session, keepsake, path, False)
+            return lambda session, keepsake: self.handlers.attach(session, keepsake, path)
 
+        picked = [self._at_once(button.click, attach(each)) for button, each in self.examples]
+        for example in picked:
+            self._at_once(example.then, self.handlers.play)
         return [
             self._at_once(self.song.upload, self.handlers.attach, self.song),
             self._at_once(self.song.stop_recording, self.handlers.attach, self.song),
-            *(self._at_once(button.click, attach(example)) for button, example in self.examples),
+            *picked,
         ]
 
     def _listen_on(self, trigger: Callable[..., Dependency], **options: Any) -> Dependency:
@@ -283,6 +286,7 @@ class Page:
         tab = [self.session, self.keepsake]
         # Past the queue: a full one would cost a refreshed tab its conversation.
         restored = self.blocks.load(restore, tab, self.painted, js=RECALL, queue=False, **options)
+        self._at_once(restored.then, handlers.play)
         # In the queue, unlike other small events: only there does a State report its change.
         self.blocks.load(start, None, outputs, **options)
         self.timer.tick(start, None, outputs, **options)

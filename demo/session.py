@@ -81,9 +81,9 @@ class Session:
         return self.listening.path if self.listening else self.upload
 
     @property
-    def has_song(self) -> bool:
-        """Whether there is a song, heard, being heard or waiting to be."""
-        return bool(self.song or self.unheard)
+    def path(self) -> Path | None:
+        """The file of the song, heard, being heard or waiting to be; it may be deleted by now."""
+        return Path(self.song.path) if self.song else self.unheard
 
     def begin_turn(self) -> int:
         """Ends whatever answer is being written or waited for; gives the new turn's number."""

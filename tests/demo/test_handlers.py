@@ -42,9 +42,9 @@ def then_answer(handlers: Handlers, session: Session, view: View, keepsake: str 
     yield handlers.settle(session, keepsake, "")
 
 
-def hear(handlers: Handlers, session: Session, path: str, is_in_player: bool = True) -> Views:
+def hear(handlers: Handlers, session: Session, path: str) -> Views:
     """A song is chosen and heard."""
-    yield handlers.attach(session, "", path, is_in_player)
+    yield handlers.attach(session, "", path)
     yield from handlers.listen(session, "")
     yield from handlers.answer(session, "")
     yield handlers.settle(session, "", "")
@@ -118,12 +118,14 @@ def test_a_first_song_needs_no_notice(
     assert last(hear(handlers, session, make_song())).notice == Line()
 
 
-def test_the_player_is_filled_only_when_it_does_not_have_the_song_yet(
+def test_the_player_gets_the_song_of_the_tab(
     handlers: Handlers, session: Session, make_song: MakeSong
 ) -> None:
     path = make_song()
     assert last(hear(handlers, session, path)).player is None
-    assert last(hear(handlers, session, path, is_in_player=False)).player == path
+    assert handlers.play(session, "") == View(player=path)
+    handlers.attach(session, "", path := make_song("other.wav"))
+    assert handlers.play(session, "") == View(player=path)
 
 
 def test_removing_the_song_ends_its_conversation(handlers: Handlers, with_song: Session) -> None:
@@ -628,7 +630,7 @@ def test_a_refreshed_tab_finds_song_and_words(handlers: Handlers, with_song: Ses
     assert texts(view)[-1].startswith("Turn 1")
     assert view.song == HEARD
     assert with_song.song is not None
-    assert view.player == with_song.song.path
+    assert handlers.play(session, "").player == with_song.song.path
 
 
 @pytest.mark.parametrize("views", [1, 2], ids=["in line", "being heard"])
@@ -644,7 +646,8 @@ def test_a_tab_refreshed_before_its_song_was_heard_has_it_heard_again(
     song.close()
     again = Session()
     view = handlers.restore(again, kept)
-    assert (view.song, view.player) == (Line(content.SONG_IN_LINE, "busy"), path)
+    assert view.song == Line(content.SONG_IN_LINE, "busy")
+    assert handlers.play(again, "").player == path
     assert view.question == "Is it loud?"
     assert last(handlers.listen(again, "")).song == HEARD
 
@@ -657,8 +660,9 @@ def test_a_song_that_was_not_heard_and_is_no_longer_there_is_told(
     Path(path).unlink()
     again = Session()
     view = handlers.restore(again, kept)
-    assert (view.song, view.player) == (Line(content.SONG_GONE, "problem"), None)
-    assert not again.has_song
+    assert view.song == Line(content.SONG_GONE, "problem")
+    assert handlers.play(again, "") == View()
+    assert again.path is None
 
 
 def test_a_tab_refreshed_during_an_answer_has_its_question_in_the_box(
@@ -676,8 +680,8 @@ def test_a_song_whose_file_is_gone_can_still_be_asked_about(
     assert with_song.song is not None
     Path(with_song.song.path).unlink()
     session = Session()
-    view = handlers.restore(session, kept)
-    assert view.player is None
+    assert handlers.restore(session, kept).song == HEARD
+    assert handlers.play(session, "") == View()
     assert texts(ask(handlers, session, "Why?"))[-1].startswith("Turn 2, 2.0 s heard")
 
 
