@@ -136,9 +136,9 @@ EXAMPLES = (
     Example(
         file="chorale-strings.mp3",
         title="Slow chorale for strings",
-        what="Bach, chorale BWV 244.54 (St Matthew Passion), rendered for strings at 50 bpm",
+        what="Bach, chorale “Jesu, meine Freude” (BWV 227.1), rendered for strings at 50 bpm",
         composer="Johann Sebastian Bach",
-        score="bach/bwv244.54.mxl",
+        score="bach/bwv227.1.mxl",
         instruments=("string ensemble",),
         bpm=50,
         seconds=60.0,

@@ -44,6 +44,7 @@ TEMPI = {
 }  # beats per minute, both ends included
 DYNAMICS = {"soft": 48, "medium": 78, "loud": 112}  # MIDI velocity
 TEST_SHARE = 3  # one work in three is a test work
+SHOWN = {"mozart/k545"}  # visitors hear it on the page, so it is not trained on
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,8 @@ def work_of(name: str) -> str:
 
 def split_of(name: str) -> str:
     """Says whether a score is for ``train`` or ``test``: by its work alone, not by the seed."""
+    if work_of(name) in SHOWN:
+        return "test"
     digest = hashlib.sha256(work_of(name).encode()).digest()
     return "test" if digest[0] % TEST_SHARE == 0 else "train"
 

@@ -103,17 +103,37 @@ def write(scene: Scene, rng: Random, turns: int, follow_ups: bool = True) -> lis
         if topic in used or len(conversation) == turns:
             continue
         turn = topic(scene, rng)
-        if turn is not None:
-            used.add(topic)
-            conversation.append(turn)
-            if (
-                follow_ups
-                and topic in (_genre, _mood, _describe)
-                and len(conversation) < turns
-                and rng.random() < 0.3
-            ):
-                conversation.append(_why(scene, rng))
+        if turn is None:
+            continue
+        used.add(topic)
+        conversation.append(turn)
+        if follow_ups and len(conversation) < turns and rng.random() < 0.5:
+            then = _follow_up(topic, turn[1], scene, rng)
+            if then and then[0] not in {question for question, _ in conversation}:
+                conversation.append(then)
     return conversation
+
+
+def _follow_up(topic: Topic, answer: str, scene: Scene, rng: Random) -> Turn | None:
+    """A question that can only be understood, or answered, with the turn before in mind."""
+    dice = rng.random()
+    if topic in _OF_A_MOMENT and scene.duration_s >= 20 and dice < 0.7:
+        return _same_at_a_moment(topic, scene, rng)
+    if topic in (_genre, _mood, _describe) and dice < 0.85:
+        return _why(scene, rng)
+    return rng.choice(_AGAIN), answer
+
+
+def _same_at_a_moment(topic: Topic, scene: Scene, rng: Random) -> Turn | None:
+    """The question before, asked about a moment: "And at 1:10?"."""
+    when, facts = _other_moment(scene, rng)
+    turn = topic(Scene(facts, scene.duration_s, scene.part), rng)
+    if turn is None:
+        return None
+    said = turn[1].removeprefix("Yes, ").removeprefix("No, ")
+    said = said if said.startswith("I ") else said[0].lower() + said[1:]
+    question = rng.choice([f"And {when}?", f"And {when}?", f"What about {when}?"])
+    return question, f"{when[0].upper()}{when[1:]} {said}"
 
 
 def _not_music(facts: Facts, rng: Random, turns: int) -> list[Turn]:
@@ -170,6 +190,7 @@ _PLACE = [
     "What scene would it fit?",
 ]  # fmt: skip
 _WHY = ["What makes you say that?", "Why do you think so?", "How can you tell?"]
+_AGAIN = ["Can you say that again?", "Please repeat that.", "Are you sure?", "What was that?"]
 _UNKNOWN = {
     "title": [
         "What is the title?", "What song is this?", "What is it called?", "Name this song.",
@@ -328,12 +349,7 @@ def _moment(scene: Scene, rng: Random) -> Turn | None:
     """About a stretch of the song, mostly one that differs from the whole."""
     if scene.duration_s < 20:
         return None
-    for _ in range(6):
-        when = _when(scene.duration_s, rng)
-        (span,) = find_spans(when, scene.duration_s)
-        facts = scene.part(span.start_s, span.end_s)
-        if facts.instruments[0] != scene.facts.instruments[0]:
-            break
+    when, facts = _other_moment(scene, rng)
     turns = [
         (f"What do you hear {when}?", f"I hear {_short(facts)}"),
         (f"What happens {when}?", f"I hear {_short(facts)}"),
@@ -344,6 +360,17 @@ def _moment(scene: Scene, rng: Random) -> Turn | None:
         turns.append((f"Does anyone sing {when}?", f"{SINGERS[facts.voice]} sings"))
     question, said = rng.choice(turns)
     return question, f"{when[0].upper()}{when[1:]} {said}."
+
+
+def _other_moment(scene: Scene, rng: Random) -> tuple[str, Facts]:
+    """Words for a stretch and its facts; mostly one that differs from the whole."""
+    for _ in range(6):
+        when = _when(scene.duration_s, rng)
+        (span,) = find_spans(when, scene.duration_s)
+        facts = scene.part(span.start_s, span.end_s)
+        if facts.instruments[0] != scene.facts.instruments[0]:
+            break
+    return when, facts
 
 
 def _when(duration_s: float, rng: Random) -> str:
@@ -390,6 +417,7 @@ def _short(facts: Facts) -> str:
     return f"{tempo}{facts.genre} music with {played(facts)}"
 
 
+_OF_A_MOMENT = (_instruments, _lead, _genre, _tempo, _singer, _drums, _mood)
 _TOPICS: list[tuple[Topic, int]] = [
     (_describe, 5), (_detail, 1), (_instruments, 3), (_lead, 7), (_has_instrument, 3),
     (_outside, 1), (_genre, 5), (_tempo, 4), (_singer, 6), (_sex, 3), (_mood, 3), (_loudness, 1),

@@ -28,7 +28,7 @@ from musilingo_core.features import Clip, FeatureCache, clip_id
 from musilingo_core.weights import cache_folder
 
 ROW_S = 2.992  # seconds from one feature row to the next
-MOST_ROWS = 24  # of a song (72 s); in a longer one each row stands for more seconds
+MOST_ROWS = 24  # of one song (72 s); longer clips are joined from up to eight
 LONGEST_S = 600.0
 MOST_PUSH = 7.0  # standard deviations that features may be moved towards a class
 LIMITS = AudioLimits(max_duration_s=3600)  # training songs may be longer than a visitor's
@@ -46,7 +46,7 @@ class Recipe:
         single: Share of clips about which every question is asked first, in a conversation of its
             own: with other answers before it, much of an answer can be read instead of heard.
         questions: Asked so about one clip.
-        turns: Most turns of a conversation about the other clips; the fewest are two.
+        turns: Most turns of the two conversations about each other clip; the fewest are two.
         validation: Share of clips held out (from songs of their own).
         seed: Of everything drawn.
     """
@@ -198,11 +198,11 @@ def build(
 
 
 def _conversations(scene: Scene, recipe: Recipe, rng: Random) -> list[tuple[Turn, ...]]:
-    """What is said about one clip: single questions, or one conversation."""
+    """What is said about one clip: single questions, or two conversations."""
     if rng.random() < recipe.single:
         return [(turn,) for turn in write(scene, rng, recipe.questions, follow_ups=False)]
-    turns = write(scene, rng, rng.randint(2, recipe.turns))
-    return [tuple(turns)] if turns else []
+    both = [tuple(write(scene, rng, rng.randint(2, recipe.turns))) for _ in range(2)]
+    return [turns for turns in both if turns]
 
 
 def _draw(
@@ -221,8 +221,9 @@ def _draw(
     dice -= recipe.rendered
     source, draw = ("real", mixer.real) if dice < recipe.real else ("made", mixer.made)
     if rng.random() < 0.45:  # different stretches, or nobody would need to listen to a moment
-        parts = rng.choice([2, 2, 3, 4])
-        return source, torch.cat([draw(MOST_ROWS // parts) for _ in range(parts)]), None
+        parts = rng.choice([2, 2, 3, 4, 8])
+        most = rng.choice([MOST_ROWS // parts, MOST_ROWS])
+        return source, torch.cat([draw(most) for _ in range(parts)]), None
     return source, draw(), None
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import examples
-from benchmarks.scores import Note, Score
+from benchmarks.scores import Note, Score, split_of
 
 LARGEST_BYTES = 900_000
 
@@ -27,6 +27,11 @@ def test_every_clip_is_there_and_small(example: examples.Example) -> None:
 @pytest.mark.parametrize("example", examples.EXAMPLES, ids=lambda example: example.file)
 def test_the_line_for_the_visitor_names_the_tempo(example: examples.Example) -> None:
     assert f"{example.bpm} bpm" in example.what
+
+
+@pytest.mark.parametrize("example", examples.EXAMPLES, ids=lambda example: example.file)
+def test_nothing_on_the_page_was_trained_on(example: examples.Example) -> None:
+    assert split_of(example.score) == "test"
 
 
 def test_second_lead_joins_in_the_second_half() -> None:

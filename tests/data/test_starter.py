@@ -1,3 +1,5 @@
+from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -74,6 +76,20 @@ def test_answers_agree_with_the_facts() -> None:
     assert said["What is the title?"] == {"I cannot tell the title from the sound."}
 
 
+def test_a_question_about_another_moment_is_answered_as_the_one_before() -> None:
+    """So that the turns before have to be read."""
+    there = replace(PIANO, instruments=("organ",), tempo="fast", genre="jazz", voice="male")
+    scene = Scene(PIANO, 100.0, lambda a, b: there)
+    said: dict[tuple[str, str], set[str]] = {}
+    for seed in range(6000):
+        turns = write(scene, Random(seed), 5)
+        for (before, _), (question, answer) in pairwise(turns):
+            said.setdefault((before, question), set()).add(answer)
+    assert said["Is it slow or fast?", "And at the end?"] == {"At the end it is fast."}
+    assert said["What genre is this?", "And at the end?"] == {"At the end it is jazz music."}
+    assert said["Are there drums?", "Are you sure?"] == {"No, there are no drums."}
+
+
 @pytest.mark.parametrize("kind", ["noise", "speech", "silence"])
 def test_what_is_no_music_is_called_so(kind: str) -> None:
     facts = Facts(kind=kind)
@@ -130,8 +146,8 @@ def test_built_data_is_read_back_and_splits_share_no_song(
     examples = read_manifest(folder / "manifest.jsonl")
     clips = {example.clip: [e for e in examples if e.clip == example.clip] for example in examples}
     assert len(clips) == sum(counts.values()) > 100
-    assert {len(e.turns) for about in clips.values() for e in about if len(about) > 1} == {1}
-    assert {len(about) for about in clips.values()} >= {1, recipe.questions}
+    assert {len(e.turns) for about in clips.values() for e in about if len(about) > 2} == {1}
+    assert {len(about) for about in clips.values()} >= {2, recipe.questions}
     assert any(len(example.turns) > 2 for example in examples)
     rows = {split: set[float]() for split in ("train", "validation")}
     for example in examples:
