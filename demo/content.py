@@ -14,6 +14,7 @@ SONG_FORMATS = "WAV, FLAC, MP3, OGG, Opus or M4A; up to {minutes} minutes and {m
 SONG_WAITING = "Your song is kept and will be heard as soon as the model is ready"
 SONG_IN_LINE = "Your song will be heard in a moment"
 SONG_PUT_OFF = "Too many visitors are waiting; your song is kept and heard with your next question"
+SONG_FAULT = "A fault in the program kept this song from being heard; please try another file"
 LISTENING = "Listening: {percent} %"
 HEARD = "heard 0:00–{heard} of {duration}"
 FILE_TOO_BIG = "“{name}” has {size} MB and the limit is {limit} MB; please choose a smaller file."
@@ -55,6 +56,7 @@ CLEARED = "New conversation about the same song."
 SONG_GONE = "The page was restarted and no longer has this song; add it again to go on."
 STOPPED = "Stopped."
 EMPTY_ANSWER = "The model had nothing to say to that. Try again, or ask in other words."
+ANSWER_FAULT = "The answer ended because of a fault in the program; please ask again."
 DROPPED_TURNS = (
     "The conversation has grown long: the oldest turn no longer fits and was left out.",
     "The conversation has grown long: the {count} oldest turns no longer fit and were left out.",

@@ -8,75 +8,19 @@ tab's keepsake, from which a session that the server has forgotten is filled aga
 import functools
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Concatenate, Literal, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from demo import content
 from demo.listening import Abandoned, Listening
-from demo.loading import EngineLoader, LoadStatus
-from demo.session import MAX_QUESTION_CHARACTERS, Keeper, Message, Session, Song
+from demo.loading import EngineLoader
+from demo.session import MAX_QUESTION_CHARACTERS, Keeper, Session, Song
+from demo.view import Line, StartView, View
 from musilingo_core.errors import ConfigError, MusiLingoError
 from musilingo_core.sampling import Sampling
 
 Choose = Callable[[], Sampling]  # raises ConfigError for numbers that are out of range
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of news.
-
-    Attributes:
-        text: What it says; "" for nothing.
-        kind: ``info``, ``busy`` (something is going on), ``done`` or ``problem``.
-        fraction: How much is done, 0 to 1, when that is known.
-        detail: More, in small print.
-    """
-
-    text: str = ""
-    kind: Literal["info", "busy", "done", "problem"] = "info"
-    fraction: float | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class View:
-    """What changes on the page; a field that is None stays as it is.
-
-    Attributes:
-        messages: The whole conversation.
-        notice: The line above the question.
-        question: What stands in the question box.
-        answering: Whether an answer is being written (so there is something to stop).
-        song: The line under the player.
-        player: Sound file in the player; "" empties it.
-        keepsake: What the tab keeps for a refresh.
-    """
-
-    messages: tuple[Message, ...] | None = None
-    notice: Line | None = None
-    question: str | None = None
-    answering: bool | None = None
-    song: Line | None = None
-    player: str | None = None
-    keepsake: str | None = None
-
-
-@dataclass(frozen=True)
-class StartView:
-    """How far the engine is, for the banner, and what stands at the foot.
-
-    Attributes:
-        status: Of the loader.
-        model: Name of the engine; "" until it is there.
-        licences: Its parts and their licences.
-    """
-
-    status: LoadStatus
-    model: str = ""
-    licences: tuple[tuple[str, str], ...] = ()
-
-
 P = ParamSpec("P")
 R = TypeVar("R")
 Views = Generator[View, None, None]
@@ -120,12 +64,13 @@ class Handlers:
         if not session.is_blank:
             return View()
         session.adopt(self.keeper.unpack(keepsake))
+        kept = self.keeper.pack(session)  # with the question, for the next refresh
         question = session.take_back() if session.is_unanswered else None
         return View(
             messages=tuple(session.messages),
             question=question,
             song=self._song_again(session),
-            keepsake=self.keeper.pack(session),
+            keepsake=kept,
         )
 
     def start(self) -> StartView:
@@ -206,7 +151,7 @@ class Handlers:
         """Changes a past question and goes on from there; what came after it is dropped."""
         known = 0 <= index < len(session.messages) and session.messages[index]["role"] == "user"
         if not known:
-            return View(messages=tuple(session.messages), notice=Line())
+            return View(messages=tuple(session.messages), notice=self._note(session, Line()))
         return self._accept(session, index, question, draft, choose)
 
     @event
@@ -216,7 +161,10 @@ class Handlers:
         While another event hears the song it is left to the answer after that one: nobody holds a
         place in the queue by waiting.
         """
-        if session.waiting is None or session.listening:
+        if session.waiting is None:
+            return
+        if session.listening:
+            session.is_left = True
             return
         yield from self._listen(session)
         if session.waiting is not None and session.song:  # neither stopped nor still to be heard
@@ -224,44 +172,54 @@ class Handlers:
 
     @event
     def settle(self, session: Session, draft: str) -> View:
-        """A question that failed goes back to the box, unless words were typed there meanwhile.
+        """Brings the page in line with the tab when an answer is over.
 
-        Apart from `answer`, which cannot know what was typed while it ran.
+        Views of two events may come in any order, and `answer` cannot know what was typed while it
+        ran: a question that failed goes back to the box unless words stand there.
         """
-        if not session.has_failed:
+        if session.is_busy:
             return View()
-        return replace(self._rest(session, Line(), self._give_back(session, draft)), notice=None)
+        question = self._give_back(session, draft) if session.has_failed else None
+        return self._rest(session, session.notice, question)
 
     @event
-    def turn_away(self, session: Session, draft: str) -> View:
-        """The queue had no place for an answer: gives the question back that waits for it."""
-        if session.waiting is None:
+    def turn_away(self, session: Session, draft: str, after_hearing: bool = False) -> View:
+        """The queue had no place for an answer: gives the question back that waits for it.
+
+        Args:
+            session: The tab's.
+            draft: What stands in the box.
+            after_hearing: Whether it was the answer that comes after a song was heard; the question
+                may have a place in line of its own then.
+        """
+        if session.waiting is None or (after_hearing and not session.is_left):
             return View()
         session.end_turn()
-        return self._rest(
-            session, Line(content.QUEUE_FULL, "problem"), self._give_back(session, draft)
-        )
+        question = self._give_back(session, draft)
+        return self._rest(session, Line(content.QUEUE_FULL, "problem"), question)
 
     @event
     def put_off(self, session: Session) -> View:
-        """The queue had no place for a song: the next question has it heard."""
-        if session.upload is None:
-            return View()
-        return View(song=Line(content.SONG_PUT_OFF, "problem"))
+        """Hearing a song failed: the queue had no place for it, or there is a fault."""
+        if session.upload:
+            return View(song=Line(content.SONG_PUT_OFF, "problem"))
+        if session.path is None:
+            return View(song=Line(content.SONG_FAULT, "problem"), player="")
+        return View()
 
     @event
     def undo(self, session: Session, draft: str) -> View:
         """Removes the last turn; its question goes back to the box unless words stand there."""
         session.begin_turn()
         question = session.take_back()
-        return self._rest(session, Line(), draft.strip() or question)
+        return self._rest(session, Line(), None if draft.strip() else question)
 
     @event
     def stop(self, session: Session, draft: str) -> View:
         """Ends the answer; what has been written stays, a question without a word goes back."""
         session.begin_turn()
-        question = session.take_back() if session.is_unanswered else None
-        return self._rest(session, Line(content.STOPPED), draft.strip() or question)
+        question = self._give_back(session, draft) if session.is_unanswered else None
+        return self._rest(session, Line(content.STOPPED), question)
 
     @event
     def clear(self, session: Session) -> View:
@@ -304,9 +262,13 @@ class Handlers:
             session.listening, session.upload = listening, None  # in this order: never without
             try:
                 yield from self._hear(session, listening)
+            except GeneratorExit:  # the tab is gone; refreshed, it has the song heard again
+                if session.listening is listening:
+                    session.upload = path
+                raise
             finally:
-                if session.listening is listening:  # a fault: the song can be taken up again
-                    session.listening, session.upload = None, path
+                if session.listening is listening:
+                    session.listening = None
 
     def _hear(self, session: Session, listening: Listening) -> Views:
         song, problem = None, ""
@@ -347,7 +309,7 @@ class Handlers:
             refusal = refusal or str(error)
         if refusal:
             box = None if draft.strip() else question.strip()
-            notice = Line(refusal, "problem")
+            notice = self._note(session, Line(refusal, "problem"))
             return View(messages=tuple(session.messages), notice=notice, question=box)
         session.ask(question.strip(), sampling, place)
         notice = Line(content.STILL_LISTENING if session.unheard else content.THINKING, "busy")
@@ -357,25 +319,31 @@ class Handlers:
     def _reply(self, session: Session, sampling: Sampling) -> Views:
         assert self.loader.engine is not None
         turn, prompt = session.begin_turn(), session.prompt()
+        session.is_answering = True
         yield replace(self._rest(session, Line(content.THINKING, "busy")), answering=True)
-        notice = Line(content.EMPTY_ANSWER, "problem")
+        notice = Line(content.ANSWER_FAULT, "problem")  # until it is known how it ended
         try:
             with closing(self.loader.engine.reply(prompt, sampling)) as reply:
                 for piece in reply:
                     if session.turn != turn:
                         break
-                    news = Line() if session.is_unanswered else None
+                    news = self._note(session, Line()) if session.is_unanswered else None
                     session.extend_answer(piece)
                     yield View(messages=tuple(session.messages), notice=news)
+                notice = Line(content.EMPTY_ANSWER, "problem")
                 if not session.is_unanswered:
                     notice = Line(content.dropped_turns(reply.dropped_turns))
         except MusiLingoError as error:
             notice = Line(str(error), "problem")
-        if session.turn != turn:  # overtaken; an earlier view may have come late
+        finally:
+            is_overtaken = session.turn != turn
+            if not is_overtaken:
+                session.end_turn()
+                self._note(session, notice)
+        if is_overtaken:  # an earlier view may have come late
             yield View(messages=tuple(session.messages), keepsake=self.keeper.pack(session))
-            return
-        session.end_turn()
-        yield self._rest(session, notice)
+        else:
+            yield self._rest(session, notice)
 
     def _refusal(self, session: Session, question: str) -> str:
         """Why `question` cannot be answered now; "" when it can."""
@@ -400,11 +368,17 @@ class Handlers:
         """The page between two answers."""
         return View(
             messages=tuple(session.messages),
-            notice=notice,
+            notice=self._note(session, notice),
             question=question,
             answering=False,
             keepsake=self.keeper.pack(session),
         )
+
+    @staticmethod
+    def _note(session: Session, notice: Line) -> Line:
+        """Remembers what the line above the question says."""
+        session.notice = notice
+        return notice
 
 
 def _heard(song: Song) -> Line:

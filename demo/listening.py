@@ -4,8 +4,9 @@ Iterate over it for fractions, then ask for the `clip`. Closing it (new song, cl
 encoder at its next report.
 """
 
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -33,9 +34,9 @@ class Listening:
         self.path = path
         self._fraction = 0.0
         self._abandoned = False
-        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="listening")
-        self._future = executor.submit(engine.encode, path, on_progress=self._note)
-        executor.shutdown(wait=False)
+        self._future: Future[Clip] = Future()
+        # A daemon, unlike an executor's thread: the server may end while a song is being heard.
+        threading.Thread(target=self._run, args=(engine,), name="listening", daemon=True).start()
 
     def __enter__(self) -> "Listening":
         return self
@@ -64,6 +65,12 @@ class Listening:
     def close(self) -> None:
         """Lets the encoder stop at its next report. Harmless when it is done."""
         self._abandoned = True
+
+    def _run(self, engine: "ChatEngine") -> None:
+        try:
+            self._future.set_result(engine.encode(self.path, on_progress=self._note))
+        except BaseException as error:  # noqa: BLE001 – raised again where the clip is asked for
+            self._future.set_exception(error)
 
     def _note(self, fraction: float) -> None:
         if self._abandoned:

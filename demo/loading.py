@@ -1,8 +1,11 @@
 """Loads the engine in the background: the page is there at once and says what it waits for.
 
+The log says it too, for a server that nobody looks at.
+
 `demo.handlers` asks `EngineLoader` for the engine; knows nothing about weights or pages.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from musilingo_core.engine import ChatEngine
 
 OnStatus = Callable[[str, float | None], None]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,11 @@ class EngineLoader:
             outcome = LoadStatus("ready")
         except MusiLingoError as error:
             outcome = LoadStatus("failed", str(error))
+            log.error("%s: %s", content.LOADING_FAILED, error)
         finally:
             self._status = outcome
 
     def _note(self, message: str, fraction: float | None = None) -> None:
+        if message != self._status.message:  # not every per cent
+            log.info("%s", message)
         self._status = LoadStatus("loading", message, fraction)

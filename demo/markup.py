@@ -4,8 +4,8 @@ import html
 import json
 
 from demo import content
-from demo.handlers import Line, StartView
 from demo.session import Message, text_of
+from demo.view import Line, StartView
 
 LOGO = (
     '<svg class="logo" viewBox="0 0 40 40" aria-hidden="true" focusable="false">'
@@ -111,11 +111,6 @@ def plain(messages: tuple[Message, ...]) -> list[Message]:
         {"role": each["role"], "content": [{"type": "text", "text": _text(text_of(each), False)}]}
         for each in messages
     ]
-
-
-def unescape(shown: str) -> str:
-    """The words behind what `plain` gave the chat component, which hands them back when edited."""
-    return html.unescape(shown)
 
 
 def _text(words: str, quote: bool = True) -> str:

@@ -15,11 +15,12 @@ from gradio.events import Dependency
 
 from demo import content, markup
 from demo.examples import Example, read_examples
-from demo.handlers import Handlers, StartView, View, Views
+from demo.handlers import Handlers, Views
 from demo.privacy import stay_here
 from demo.session import Session
 from demo.settings import Settings
 from demo.theme import WAVE, WAVE_PLAYED, make_theme
+from demo.view import StartView, View
 from musilingo_core.errors import ConfigError
 from musilingo_core.sampling import Sampling
 
@@ -199,7 +200,7 @@ class Page:
             hearings.append(self._listen_on(trigger, show_progress="hidden"))  # nobody has asked
         for hearing in hearings:  # for a question that came while the song was heard
             self._at_once(hearing.failure, self.handlers.put_off)
-            self._answer_after(hearing, show_progress="hidden")
+            self._answer_after(hearing, after_hearing=True, show_progress="hidden")
         self._wire_between()
         self.keepsake.change(None, self.keepsake, js=KEEP)
 
@@ -215,7 +216,7 @@ class Page:
         def edit(
             edited: gr.EditData, session: Session, keepsake: str, draft: str, *values: Any
         ) -> list[Any]:
-            place, question = int(edited.index), markup.unescape(str(edited.value))  # type: ignore[arg-type]
+            place, question = int(edited.index), str(edited.value)  # type: ignore[arg-type]
             choose = partial(_sampling, values)
             return _updates(handlers.edit(session, keepsake, place, question, draft, choose))
 
@@ -249,13 +250,14 @@ class Page:
         options |= {"trigger_mode": "multiple", **self._pool("listen")}
         return self._wire_one(trigger, listen, **options)
 
-    def _answer_after(self, asked: Dependency, **options: Any) -> None:
+    def _answer_after(self, asked: Dependency, after_hearing: bool = False, **options: Any) -> None:
         def answer(session: Session, keepsake: str) -> Updates:
             yield from self._paint(self.handlers.answer(session, keepsake))
 
         options |= {"trigger_mode": "multiple", **self._pool("reply")}
         answered = self._wire_one(asked.then, answer, **options)
-        self._at_once(answered.failure, self.handlers.turn_away, self.question)
+        turn_away = partial(self.handlers.turn_away, after_hearing=after_hearing)
+        self._at_once(answered.failure, turn_away, self.question)
         self._at_once(answered.then, self.handlers.settle, self.question)
 
     def _wire_between(self) -> None:

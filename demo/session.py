@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from demo.listening import Listening
+from demo.view import Line, Message
 from musilingo_core.sampling import Sampling
 
-Message = dict[str, Any]  # {"role": "user" | "assistant", "content": [{"type": "text", "text": …}]}
-
-MAX_KEPT_CHARACTERS = 400_000  # of a keepsake; about 200 long turns
+MAX_KEPT_CHARACTERS = 400_000  # of a keepsake
+MAX_KEPT_BYTES = 280_000  # of the words in it; Base64 makes a third more of them
 MAX_KEPT_MESSAGES = 400
 MAX_QUESTION_CHARACTERS = (
     2_000  # several times a long question; the model's context is the real limit
@@ -55,7 +55,10 @@ class Session:
         listening: The song being heard right now.
         waiting: How to answer the last question, which no event has begun to do; None when no
             question waits.
+        is_answering: Whether an answer is being written.
         has_failed: Whether the last question could not be answered and has to go back to the box.
+        is_left: Whether the question that waits was left to the event that hears the song.
+        notice: The line above the question.
         has_ended: Whether a conversation ended with its song and no song since has said so.
         turn: Counts events that begin or end an answer; an answer whose number is no longer this
             one stops by itself.
@@ -66,7 +69,10 @@ class Session:
     upload: Path | None = None
     listening: Listening | None = None
     waiting: Sampling | None = None
+    is_answering: bool = False
     has_failed: bool = False
+    is_left: bool = False
+    notice: Line = field(default=Line(), compare=False)
     has_ended: bool = False
     turn: int = 0
 
@@ -87,7 +93,7 @@ class Session:
 
     def begin_turn(self) -> int:
         """Ends whatever answer is being written or waited for; gives the new turn's number."""
-        self.waiting, self.has_failed = None, False
+        self.waiting, self.is_answering, self.has_failed, self.is_left = None, False, False, False
         self.turn += 1
         return self.turn
 
@@ -95,6 +101,11 @@ class Session:
         """The answer that was written or waited for has ended; without a word it has failed."""
         self.begin_turn()
         self.has_failed = self.is_unanswered
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an answer is being written or waited for."""
+        return self.is_answering or self.waiting is not None
 
     def change_song(self, upload: Path | None) -> None:
         """Forgets song and conversation; `upload` waits to be heard (None: no song)."""
@@ -184,12 +195,9 @@ class Keeper:
         """Song and conversation for the tab to keep: JSON in Base64."""
         path = str(session.unheard) if session.unheard else None
         songs = {"song": asdict(session.song) if session.song else None, "unheard": path}
-        newest = session.messages[-MAX_KEPT_MESSAGES:]
-        newest = newest[1:] if newest and newest[0]["role"] == "assistant" else newest
-        turns = [[message["role"], text_of(message)] for message in newest]
-        kept = json.dumps({"songs": songs, "seal": self._seal(songs), "turns": turns})
+        kept = {"songs": songs, "seal": self._seal(songs), "turns": _newest(session.messages)}
         # The page carries it where it reads HTML: these letters mean nothing there.
-        return base64.b64encode(kept.encode()).decode()
+        return base64.b64encode(json.dumps(kept, ensure_ascii=False).encode()).decode()
 
     def unpack(self, keepsake: object) -> Session:
         """The session in a keepsake; a blank one for anything `pack` could not have written."""
@@ -214,6 +222,19 @@ class Keeper:
     def _seal(self, songs: object) -> str:
         words = json.dumps(songs, sort_keys=True).encode()
         return hmac.new(self._secret, words, hashlib.sha256).hexdigest()
+
+
+def _newest(messages: list[Message]) -> list[list[str]]:
+    """Role and words of the newest turns, as many as a keepsake has room for."""
+    kept: list[list[str]] = []
+    room = MAX_KEPT_BYTES
+    for message in reversed(messages[-MAX_KEPT_MESSAGES:]):
+        turn = [message["role"], text_of(message)]
+        room -= len(json.dumps(turn, ensure_ascii=False).encode()) + 2  # the comma between
+        if room < 0:
+            break
+        kept.insert(0, turn)
+    return kept[1:] if kept and kept[0][0] == "assistant" else kept
 
 
 def _parse(keepsake: object) -> dict[str, Any]:

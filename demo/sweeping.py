@@ -73,3 +73,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except FileNotFoundError:
         return []
+    except OSError as error:  # not ours: the sweeping goes on, and tries again
+        log.warning("%s could not be swept: %s", folder, error)
+        return []

@@ -100,7 +100,7 @@
   const isTooBig = (file) => {
     const size = Math.ceil(file.size / 1e6);
     say(file.size > words.maxBytes
-      ? words.tooBig.replace("{name}", file.name).replace("{size}", size.toLocaleString("en"))
+      ? words.tooBig.replace("{name}", () => file.name).replace("{size}", size.toLocaleString("en"))
       : "");
     return file.size > words.maxBytes;
   };

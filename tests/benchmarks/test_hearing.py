@@ -1,4 +1,8 @@
+import json
+from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -8,15 +12,28 @@ from benchmarks.hearing import (
     GENRE,
     INSTRUMENT,
     SEX,
+    SINGER,
+    TEMPO,
+    Asker,
+    Case,
     balanced,
     chosen,
     cut,
+    cuts,
     documented,
+    fluency,
+    fluency_line,
     interval,
     markdown,
+    measure,
+    read_kind,
     read_singer,
     splices,
+    sung,
+    tables,
+    train_probe,
 )
+from musilingo_core import ChatEngine
 from musilingo_core.data.facts import Facts, Teacher
 from musilingo_core.features import Clip
 from tests.conftest import make_clip
@@ -43,6 +60,21 @@ def test_yes_and_no_are_read_from_sentences(answer: str, said: str) -> None:
     assert read_singer(answer) == said
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("I do not hear music here; I hear only noise.", "noise"),
+        ("I do not hear music here; I hear someone speaking.", "speech"),
+        ("I hear almost nothing, it is nearly silent.", "silence"),
+        ("This is a slow classical piece with piano.", "music"),
+        ("I do not hear music here; I hear rain.", ""),
+        (" ", ""),
+    ],
+)
+def test_what_is_not_denied_is_music(answer: str, said: str) -> None:
+    assert read_kind(answer) == said
+
+
 def test_accuracy_is_the_mean_over_classes() -> None:
     truth = ["a", "a", "a", "b"]
     assert balanced(truth, ["a", "a", "x", "x"], ["a", "b"]) == pytest.approx(1 / 3)
@@ -59,6 +91,14 @@ def test_a_cut_is_the_middle_and_shorter_songs_stay() -> None:
     assert cut(clip, None) is clip and cut(clip, 1e6) is clip
 
 
+def test_a_clip_that_lacks_a_sample_is_long_enough() -> None:
+    clips = [replace(make_clip(), duration_s=seconds) for seconds in (11.99, 11.5, 12.0)]
+    sounds: list[tuple[dict[str, Any], Clip]] = [({}, clip) for clip in clips]
+    assert cuts(sounds, 12.0) == [sounds[0], sounds[2]]
+    assert cuts(sounds, None, shortest=12) == [sounds[0], sounds[2]]
+    assert cuts(sounds, None) == sounds
+
+
 def test_albums_are_kept_small_but_documented_voices_all() -> None:
     rows = [{"album": "a"}, {"album": "a"}, {"album": "a", "documented": {"vocal": True}}]
     assert chosen(rows, 1) == [rows[0], rows[2]]
@@ -70,6 +110,75 @@ def test_papers_are_read_in_our_words() -> None:
     assert (facts.genre, facts.voice, facts.instruments) == ("metal", "female", ())
     assert documented({}).voice == ""
     assert documented({"documented": {"vocal": False}}).voice == "none"
+
+
+class Says:
+    """Answers with what was put in the place of a clip's id; without music `deaf`."""
+
+    def __init__(self, deaf: str) -> None:
+        self.without = deaf
+
+    def ask(self, case: Case, question: str) -> str:
+        return case.clip.clip_id
+
+    def deaf(self, question: str) -> str:
+        return self.without
+
+
+def tempo_cases(*known_and_said: tuple[str, str]) -> list[Case]:
+    """A track of its own for each known tempo and answer."""
+    return [
+        Case(f"track {number}", make_clip(key=said), Facts(tempo=tempo))
+        for number, (tempo, said) in enumerate(known_and_said)
+    ]
+
+
+def test_a_row_is_counted_from_answers_and_stands_beside_its_baselines() -> None:
+    slow = [("slow", "It is slow.")] * 3 + [("slow", "It is fast.")]
+    fast = [("fast", "It is fast."), ("fast", "It is slow."), ("fast", "Hello.")]
+    cases = tempo_cases(*slow, *fast, ("moderate", "It is slow."), ("", "It is slow."))
+
+    def probe(known: Sequence[Case]) -> list[str]:
+        return ["slow", "slow", "fast", "fast", "fast", "fast", "fast"][: len(known)]
+
+    row = measure(cast(Asker, Says(deaf="It is fast.")), cases, TEMPO, probe)
+    assert row is not None
+    assert (row["tracks"], row["classes"]) == (7, {"fast": 3, "slow": 4})
+    assert row["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 3) / 2)
+    assert (row["most_frequent"], row["deaf"]) == (0.5, 0.5)
+    assert row["probe"] == pytest.approx((2 / 4 + 3 / 3) / 2)
+    assert row["confusion"] == {
+        "slow → slow": 3, "slow → fast": 1, "fast → fast": 1, "fast → slow": 1, "fast → ?": 1,
+    }  # fmt: skip
+    low, high = row["interval"]
+    assert 0 <= low < row["balanced_accuracy"] < high <= 1
+
+
+def test_a_class_of_too_few_tracks_is_left_out() -> None:
+    cases = tempo_cases(*[("slow", "It is slow.")] * 3, *[("fast", "It is slow.")] * 2)
+    asker = cast(Asker, Says(deaf=""))
+    assert measure(asker, cases, TEMPO, None) is None  # one class says little
+    recall = measure(asker, cases, TEMPO, None, fewest_classes=1)
+    assert recall is not None
+    assert (recall["classes"], recall["balanced_accuracy"]) == ({"slow": 3}, 1.0)
+    assert (recall["most_frequent"], recall["deaf"], recall["probe"]) == (1.0, 0.0, None)
+    both = measure(asker, cases, TEMPO, None, fewest=2)
+    assert both is not None and both["balanced_accuracy"] == 0.5
+    assert measure(asker, [], SINGER, None, fewest_classes=1) is None
+
+
+def test_a_probe_learns_what_a_line_can_part() -> None:
+    dice = torch.Generator().manual_seed(0)
+    rows = [
+        (torch.randn(400, generator=dice) + side, name)
+        for side, name in ((1.0, "fast"), (-1.0, "slow"))
+        for _ in range(10)
+    ]
+    probe = train_probe(rows)
+    assert probe is not None
+    clips = [replace(make_clip(), features=torch.full((3, 400), side)) for side in (-1.0, 1.0)]
+    assert probe([Case("", clip, Facts()) for clip in clips]) == ["slow", "fast"]
+    assert train_probe(rows[:10]) is None and train_probe([]) is None
 
 
 class ByMean:
@@ -89,6 +198,73 @@ def test_a_splice_is_asked_about_the_second_of_two_different_songs() -> None:
     for case in cases:
         first, second = case.clip.part(0, 30), case.clip.part(45, 60)
         assert float(first.features.mean()) == -float(second.features.mean())
+
+
+class Pushes:
+    """A mixer that pushes ten deviations whatever is asked."""
+
+    limit = 4.0
+
+    def __init__(self, *_: object) -> None: ...
+
+    def push(self, rows: torch.Tensor, tags: Sequence[str]) -> torch.Tensor:
+        return rows + 10
+
+
+def test_voices_are_pushed_into_two_songs_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.hearing.Mixer", Pushes)
+    songs: list[tuple[dict[str, Any], Clip]] = [({"path": n}, make_clip(key=n)) for n in "abcd"]
+    made = sung(songs, cast(Teacher, None))
+    assert made[0][1] is songs[0][1] and made[3][1] is songs[3][1]  # so nobody asks about it twice
+    for (row, clip), (same, before) in zip(made[1:3], songs[1:3], strict=True):
+        assert row is same and clip.clip_id != before.clip_id
+        assert float(clip.features.max()) == 4
+
+
+class Deafened(Says):
+    """Hears a harpsichord and no singer in everything."""
+
+    teacher = None
+
+    def ask(self, case: Case, question: str) -> str:
+        return {SINGER.question: "No, nobody sings."}.get(question, "It is harpsichord.")
+
+
+class Hears:
+    """An engine to whom all files sound alike."""
+
+    def encode(self, path: str) -> Clip:
+        return make_clip(rows=40)
+
+
+def test_rendered_scores_tell_how_often_nobody_is_heard_to_sing(tmp_path: Path) -> None:
+    scores = [
+        {"path": f"{number}.flac", "score": f"{number}", "family": family, "tempo": "slow"}
+        for number, family in enumerate(["piano", "piano", "harpsichord", "harpsichord", "choir"])
+    ]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(score) + "\n" for score in scores))
+    options = Namespace(
+        music=[], rendered=[manifest], not_music=[], probe_data=None, probe_rendered=[],
+        per_album=1, lengths=["12", "whole"],
+    )  # fmt: skip
+    asker = cast(Asker, Deafened(deaf="Yes."))
+    rows = list(tables(asker, cast(ChatEngine, Hears()), options))
+    short = [(row["attribute"], row["balanced_accuracy"]) for row in rows if row["length"] == "12"]
+    assert short == [("lead instrument", 0.5), ("singer yes/no", 1.0)]
+    assert rows[1]["classes"] == {"no": 4}  # a choir may be heard as singers
+    assert {row["truth"] for row in rows} == {"certain"} and rows[-1]["length"] == "whole"
+    assert "| certain | singer yes/no | no (100) |" in markdown(rows)
+
+
+def test_answers_are_fluent_when_they_differ_and_do_not_go_in_circles() -> None:
+    circle = "It is slow and it is calm, it is slow, and it is calm."
+    short = "It is slow. It is slow."  # three words recur, but no four
+    answers = ["A slow piece with piano.", "A slow piece with piano.", circle, short]
+    assert fluency(answers) == {"asked": 4, "distinct": 3, "repeating": 1}
+    assert fluency([]) == {"asked": 0, "distinct": 0, "repeating": 0}
+    line = fluency_line(fluency(answers))
+    assert "of 4 clips: 3 different answers, 1 in which four words" in line
 
 
 def test_a_line_of_the_table_shows_per_cent_at_each_length() -> None:

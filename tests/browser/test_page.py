@@ -385,14 +385,14 @@ def test_a_past_question_can_be_changed(tab: Page, engine: FakeEngine) -> None:
     tab.get_by_label("Edit").first.click()
     box = tab.locator("#chat textarea")
     expect(box).to_have_value("Is it <loud> & R&B?")
-    box.fill("Is it slow?")
+    box.fill("Is it rock&reggae &lt; R&B?")
     tab.get_by_label("Submit").click()
     wait_for_replies(engine, 3)
     expect(tab.locator(".bot.message")).to_have_text(
-        ["Turn 1, 2.0 s heard. You asked: Is it slow?"]
+        ["Turn 1, 2.0 s heard. You asked: Is it rock&reggae &lt; R&B?"]
     )
     finish(tab)
-    assert questions(tab) == ["Is it slow?"]
+    assert questions(tab) == ["Is it rock&reggae &lt; R&B?"]
 
 
 def test_a_new_conversation_keeps_the_song(tab: Page) -> None:

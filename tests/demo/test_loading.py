@@ -1,5 +1,6 @@
 """The engine arrives late, or not at all, or at the second attempt."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -103,3 +104,23 @@ def test_a_bug_while_loading_reaches_the_log_and_is_one_sentence_on_the_page(
     wait_for(lambda: loader.status.state == "failed")
     assert loader.status.message == content.LOADING_BROKE
     wait_for(lambda: [each.exc_type for each in logged] == [ZeroDivisionError])
+
+
+def test_the_log_names_each_step_once_and_the_failure(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "demo.loading")
+    error = WeightsUnavailable("The starter", ["index: no route"], "Put it there.")
+
+    def load(on_status: OnStatus) -> FakeEngine:
+        for fraction in (0.1, 0.2, 0.3):
+            on_status("Fetching weights", fraction)
+        on_status("Loading the model", None)
+        raise error
+
+    loader = EngineLoader(load)  # type: ignore[arg-type]
+    loader.start()
+    wait_for(lambda: loader.status.state == "failed")
+    assert caplog.messages == [
+        "Fetching weights",
+        "Loading the model",
+        f"{content.LOADING_FAILED}: {error}",
+    ]

@@ -123,9 +123,23 @@ def test_what_is_no_keepsake_gives_a_blank_session(keepsake: object) -> None:
 
 
 def test_a_keepsake_too_large_gives_a_blank_session() -> None:
+    assert Keeper().unpack("e30=" * MAX_KEPT_CHARACTERS).is_blank
+
+
+@pytest.mark.parametrize("letter", ["a", "ä", "音", '"'])
+def test_a_conversation_of_many_pages_keeps_what_there_is_room_for(letter: str) -> None:
     keeper = Keeper()
-    session = Session(messages=[text_message("user", "a" * MAX_KEPT_CHARACTERS)])
-    assert keeper.unpack(keeper.pack(session)).is_blank
+    song = Session(song=Song("0" * 16, "/songs/one.wav", 2.0, 2.0))
+    words = letter * 2_000
+    for number in range(150):
+        song.messages += [
+            text_message("user", f"{number} {words}"),
+            text_message("assistant", words),
+        ]
+    kept = keeper.unpack(keeper.pack(song))
+    assert kept.song == song.song
+    assert len(kept.messages) > 30
+    assert kept.messages == song.messages[-len(kept.messages) :]
 
 
 @given(

@@ -1,5 +1,6 @@
 """Songs go in time, whoever left them; nothing else does."""
 
+import os
 import time
 from pathlib import Path
 
@@ -49,6 +50,23 @@ def test_an_upload_that_was_cut_short_goes(tmp_path: Path) -> None:
     (tmp_path / "tmpabc123").write_bytes(b"half of a song")
     sweep(tmp_path, HOUR, IN_AN_HOUR)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_read_does_not_end_the_sweeping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path)
+    song = put(tmp_path, letter="b")
+    scan = os.scandir
+
+    def scandir(folder: Path) -> object:
+        if "a" * 64 in str(folder):
+            raise PermissionError(13, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    sweep(tmp_path, HOUR, IN_AN_HOUR)
+    assert not song.exists()
 
 
 def test_a_song_within_its_hour_stays(tmp_path: Path) -> None:
