@@ -4,8 +4,8 @@ import html
 import json
 
 from demo import content
-from demo.session import Message, text_of
-from demo.view import Line, StartView
+from demo.session import text_of
+from demo.view import Line, Message, StartView
 
 LOGO = (
     '<svg class="logo" viewBox="0 0 40 40" aria-hidden="true" focusable="false">'
