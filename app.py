@@ -3,6 +3,7 @@
 The page is there at once; the model is loaded behind it and the page says how far it is.
 """
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -19,17 +20,19 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Loads in the background, serves until stopped."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("demo").setLevel(logging.INFO)  # ours only: others report every request
     settings = Settings.from_environment()
     os.environ["GRADIO_TEMP_DIR"] = str(settings.uploads)  # nowhere else are songs deleted in time
     keep_sweeping(settings.uploads, settings.upload_age_s)
 
     def load(on_status: OnStatus) -> "ChatEngine":
-        from transformers.utils import logging
+        from transformers.utils.logging import disable_progress_bar
 
         from musilingo_core.audio import AudioLimits
         from musilingo_core.engine import load_engine
 
-        logging.disable_progress_bar()
+        disable_progress_bar()
         engine = load_engine(
             settings.preset,
             model=settings.model,

@@ -256,6 +256,9 @@ def _open_with_ffmpeg(path: Path) -> _Source:
 
     container = _ffmpeg_container(path)
     streams = container.streams.audio
+    if streams and streams[0].codec_context is None:
+        container.close()
+        raise _CannotRead("FFmpeg: it has no decoder for the way its sound is packed")
     if not streams or not streams[0].rate:
         container.close()
         raise _CannotRead("FFmpeg: it holds no sound")

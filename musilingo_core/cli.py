@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from musilingo_core.errors import MusiLingoError, UnreadableAudio
+from musilingo_core.errors import ConfigError, MusiLingoError, UnreadableAudio
+
+if TYPE_CHECKING:
+    from musilingo_core.audio import AudioLimits
 
 BAD_INPUT = 2  # exit code
 
@@ -38,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("ask", help="ask questions about a song, one after the other")
     ask.add_argument("song", type=Path, metavar="SONG")
     ask.add_argument("questions", nargs="+", metavar="QUESTION")
+    _song_options(ask)
     _model_options(ask)
     ask.add_argument("--projection", type=Path, metavar="FILE", help="instead of the model's own")
     ask.add_argument("--temperature", type=float, help="0 always takes the likeliest word")
@@ -50,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument("song", type=Path, metavar="SONG")
     encode.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
     encode.add_argument("--encoder", type=Path, metavar="DIR", help="instead of the preset's")
+    _song_options(encode)
     _model_options(encode, model=False)
     encode.set_defaults(run=_encode)
 
@@ -74,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _song_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-minutes", type=float, default=20.0, help="longest song heard (default: 20)"
+    )
+
+
 def _model_options(parser: argparse.ArgumentParser, model: bool = True) -> None:
     parser.add_argument("--preset", default="starter", help="model by name (default: starter)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda …")
@@ -93,6 +104,19 @@ def _check_file(path: Path) -> None:
         raise UnreadableAudio(path.name, ["there is no such file"])
 
 
+def _limits(options: argparse.Namespace) -> "AudioLimits":
+    """What sound files are accepted.
+
+    Raises:
+        ConfigError: The longest is no length.
+    """
+    from musilingo_core.audio import AudioLimits
+
+    if not options.max_minutes > 0:  # NaN is not above 0 either
+        raise ConfigError(f"--max-minutes must be above 0, not {options.max_minutes:g}.")
+    return AudioLimits(max_duration_s=60 * options.max_minutes)
+
+
 def _be_quiet() -> None:
     """stderr is for what the user must know: no bars of files that load in a second."""
     from transformers.utils import logging
@@ -106,6 +130,7 @@ def _ask(options: argparse.Namespace) -> int:
     from musilingo_core.sampling import Sampling
 
     _check_file(options.song)
+    limits = _limits(options)
     given = {name: getattr(options, name) for name in ("temperature", "max_new_tokens", "seed")}
     sampling = Sampling(**{name: value for name, value in given.items() if value is not None})
     engine = load_engine(
@@ -113,14 +138,15 @@ def _ask(options: argparse.Namespace) -> int:
         model=options.model,
         device=options.device,
         on_status=_Status(),
+        limits=limits,
         projection=options.projection,
     )
     cached = engine.is_cached(options.song)
     begun = time.perf_counter()
     clip = engine.encode(options.song)
     encode_s = time.perf_counter() - begun
-    for question in options.questions:  # all of them before the first answer is printed
-        engine.processor.render([user(question, clip.clip_id)], engine.clip)
+    for question in options.questions:  # refused, if need be, before an answer is printed
+        engine.reply([user(question, clip.clip_id)], sampling)
     messages: list[Message] = []
     for question in options.questions:
         messages.append(user(question, None if messages else clip.clip_id))
@@ -168,8 +194,9 @@ def _encode(options: argparse.Namespace) -> int:
     from musilingo_core.weights import encoder_folder, find_preset, load_encoder
 
     _check_file(options.song)
+    limits = _limits(options)
     folder = options.encoder or encoder_folder(find_preset(options.preset), _Status())
-    clip = hear(load_encoder(folder, options.device), options.song)
+    clip = hear(load_encoder(folder, options.device), options.song, limits)
     save_clip(clip, options.output)
     rows, size = clip.features.shape
     print(f"{options.output}: {rows} rows of {size} values, {clip.heard_s:.1f} s heard")

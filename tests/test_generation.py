@@ -92,6 +92,19 @@ def test_a_tiny_temperature_is_greedy(
     assert list(decode(model, embeds, cold)) == list(decode(model, embeds, greedy))
 
 
+@pytest.mark.parametrize("only", [{"top_k": 1, "top_p": 1.0}, {"top_k": 0, "top_p": 1e-6}])
+def test_a_choice_of_one_token_is_greedy_however_hot(
+    tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor, only: dict[str, Any]
+) -> None:
+    def run(**settings: Any) -> list[int]:
+        sampling = Sampling(max_new_tokens=20, seed=1, **settings)
+        return list(decode(tiny_model.language_model, embeds, sampling))
+
+    greedy = run(temperature=0)
+    assert run(temperature=5, **only) == greedy
+    assert run(temperature=5, top_k=0, top_p=1) != greedy
+
+
 def test_a_repetition_penalty_changes_what_is_said_again(
     tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -71,10 +72,24 @@ def install(command: list[Any]) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    install([sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)])
+    """The built wheel.
+
+    Built from a copy: an old `build/` beside the sources would slip modules in that are gone.
+    """
+    copy, folder = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
+    for name in ("LICENSE", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy)
+    for package in (path.parent for path in ROOT.glob("*/__init__.py")):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(package, copy / package.name, ignore=ignore)
+    install([sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(copy)])
     return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_carries_the_core_s_modules_and_no_others(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    modules = (ROOT / "musilingo_core").rglob("*.py")
+    assert names == {path.relative_to(ROOT).as_posix() for path in modules}
 
 
 def test_the_wheel_carries_projection_and_card(wheel: Path) -> None:

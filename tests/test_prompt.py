@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,6 +157,9 @@ def test_one_question_that_cannot_fit_says_so(tokenizer: Any) -> None:
         [excerpt("a", "b")],
         [excerpt(float("nan"), 3.0)],
         [excerpt(5.0, 2.0)],
+        [excerpt(1.0, float("nan"))],
+        [excerpt(1.0, float("inf"))],
+        [excerpt(1, 10**400)],
         [{"role": "tool", "content": [{"type": "text", "text": "x"}]}],
     ],
 )
@@ -196,3 +200,9 @@ def test_the_processor_comes_back_from_disk(processor: MusiLingoProcessor, tmp_p
     assert loaded.form == processor.form
     talk = [user("Who at 0:12?", "song")]
     assert loaded.render(talk, find).ids == processor.render(talk, find).ids
+    assert loaded.stop_strings == ()
+
+
+def test_stop_strings_are_saved_with_the_processor(tokenizer: Any, tmp_path: Path) -> None:
+    MusiLingoProcessor(tokenizer, stop_strings=["###", "Human:"]).save_pretrained(tmp_path)
+    assert MusiLingoProcessor.from_pretrained(tmp_path).stop_strings == ("###", "Human:")

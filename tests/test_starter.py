@@ -6,6 +6,7 @@ import pytest
 
 from musilingo_core import ChatEngine, Sampling, assistant, user
 from musilingo_core.prompt import Message
+from tests.conftest import make_clip
 
 EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
 GREEDY = Sampling(temperature=0, max_new_tokens=60)
@@ -60,3 +61,20 @@ def test_the_same_seed_says_the_same(starter: ChatEngine) -> None:
         for _ in range(2)
     ]
     assert texts[0] == texts[1]
+
+
+def test_the_prompt_byte_for_byte(starter: ChatEngine) -> None:
+    processor = starter.processor
+    prompt = processor.render([user("What is it?", "song")], lambda key: make_clip(rows=10))
+    rows = 1 + 4  # the mean of the song and of four parts
+    tokenizer = processor.tokenizer
+    assert tokenizer.decode(prompt.ids, clean_up_tokenization_spaces=False) == (
+        "<|im_start|>system\nYou hear music and answer questions about it.<|im_end|>\n"
+        f"<|im_start|>user\n{'<jupyter_output>' * 16 * rows}\nWhat is it?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    placeholder = tokenizer.convert_tokens_to_ids("<jupyter_output>")
+    assert placeholder == starter.model.config.audio_token_id != tokenizer.unk_token_id
+    assert prompt.ids.count(placeholder) == 16 * rows
+    begun = prompt.ids.index(placeholder)
+    assert prompt.ids[begun : begun + 16 * rows] == [placeholder] * (16 * rows)

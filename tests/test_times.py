@@ -38,6 +38,14 @@ from musilingo_core.times import Span, clock, find_spans
         ("between 30 and 45 seconds", [Span(30, 45)]),
         ("from 1 to 2 minutes", [Span(60, 120)]),
         ("at 0:30 and at 0:30", [Span(25, 35)]),
+        ("from 30 seconds to 1 minute", [Span(30, 60)]),
+        ("from 10 sec to 20 sec", [Span(10, 20)]),
+        ("between 1 minute and 2 minutes", [Span(60, 120)]),
+        ("from 1 minute 5 seconds to 1 minute and 20 seconds", [Span(65, 80)]),
+        ("from 1 minute and 10 seconds", [Span(65, 75)]),
+        ("from 1:00 until the end", [Span(60, 180)]),
+        ("after 1 minute to the end", [Span(60, 180)]),
+        ("Compare 1:00 and the ending", [Span(55, 65), Span(170, 180)]),
     ],
 )
 def test_moments_are_found(text: str, expected: list[Span]) -> None:
@@ -52,6 +60,7 @@ def test_a_moment_after_the_end_is_refused_with_a_sentence() -> None:
 FRAGMENTS = [
     "at", "from", "between", "first", "last", "and", "to", "-", ":", "1:10", "0:05", "99:59",
     "1:2:3", "70 seconds", "2 minutes", "10 sec", "9999 seconds", "it starts", "the end",
+    "until the end",
 ]  # fmt: skip
 
 

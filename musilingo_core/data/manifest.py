@@ -88,7 +88,8 @@ def read_sounds(path: str | Path, *needed: str) -> list[dict[str, Any]]:
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and the objects on them."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON text may hold other line ends, such as U+2028.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(path, 0, f"cannot be read: {error}") from error
     for number, line in enumerate(lines, start=1):

@@ -24,6 +24,7 @@ from musilingo_core.data.manifest import Example, read_sounds, write_features, w
 from musilingo_core.encoders import fingerprint
 from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.engine import hear
+from musilingo_core.errors import ConfigError
 from musilingo_core.features import Clip, FeatureCache, clip_id
 from musilingo_core.weights import cache_folder
 
@@ -104,7 +105,9 @@ class Mixer:
         self.songs, self.teacher, self.rng = songs, teacher, rng
         rows = torch.cat(list(songs))
         # A little of every direction, or what no song here has could never be reached.
-        self.covariance = torch.cov(rows.T) + 0.2 * torch.eye(rows.shape[1])
+        # A single row varies in none; dividing by the rows less one would give NaN.
+        spread = torch.cov(rows.T, correction=min(len(rows) - 1, 1))
+        self.covariance = spread + 0.2 * torch.eye(rows.shape[1])
         self.limit = teacher.encoder.config.feature_limit
         heads: Any = teacher.encoder.networks
         self.weights = torch.block_diag(*(network.head.weight.detach() for network in heads))
@@ -166,7 +169,15 @@ def build(
 
     Returns:
         How many clips came from each source.
+
+    Raises:
+        ConfigError: There are fewer than two songs.
     """
+    if len(material.songs) < 2:
+        raise ConfigError(
+            "Training data is made from at least two songs, one of which is held out for "
+            f"validation, and the lists of music name {len(material.songs)}; please add more."
+        )
     folder = Path(folder).resolve()
     rng = Random(recipe.seed)
     teacher = Teacher(encoder)

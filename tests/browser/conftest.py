@@ -64,6 +64,12 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
         soundfile.write(folder / name, 0.4 * np.sin(2 * np.pi * 220 * times), RATE)
     (folder / "notes.mp3").write_text("These are words, not music.")
     (folder / "empty.wav").touch()
+    noise = np.random.default_rng(0).uniform(-0.4, 0.4, 10 * RATE)
+    soundfile.write(folder / "broken.flac", noise, RATE)
+    whole = (folder / "broken.flac").read_bytes()
+    (folder / "broken.flac").write_bytes(whole[: len(whole) // 2])
+    soundfile.write(folder / "silence.flac", np.zeros(3 * RATE), RATE)
+    soundfile.write(folder / "long.flac", np.zeros(21 * 60 * RATE), RATE)
     (folder / "big.wav").write_bytes(bytes(MAX_FILE_MB * 1_000_000 + 1))
     (folder / "examples.json").write_text(
         '[{"file": "example.wav", "title": "A long tone", "what": "4 s of A"}]'

@@ -1,16 +1,21 @@
 """The whole road in Chromium: the page, the real starter, real sound."""
 
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from demo import content
 from demo.loading import EngineLoader
 from musilingo_core import ChatEngine
+from musilingo_core.weights import cache_folder
+from tests.browser.conftest import RATE
 from tests.browser.test_page import (
     Page,
     answers,
@@ -21,12 +26,22 @@ from tests.browser.test_page import (
     start_asking,
     upload,
 )
+from tests.test_app import Running, run_app
 
 pytestmark = [pytest.mark.browser, pytest.mark.starter]
 
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 CHORALE, SONATA = EXAMPLES / "chorale-strings.mp3", EXAMPLES / "sonata-piano.mp3"
 PATIENCE_MS = 120_000  # two cores may be busy
+END_S = 10.0  # a long song takes longer to hear
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """These tests only: Playwright keeps it for the whole process."""
+    expect.set_options(timeout=PATIENCE_MS)
+    yield
+    expect.set_options(timeout=None)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +57,6 @@ def tab(visit: Callable[..., Page], real: str) -> Page:
     """A visitor whose song is the chorale."""
     tab = visit(real)
     tab.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
     upload(tab, CHORALE, "heard 0:00–1:00 of 1:00")
     take_the_likeliest_words(tab)
     return tab
@@ -103,15 +117,6 @@ def test_retry_makes_a_whole_answer_of_one_that_was_stopped(
     expect(tab.locator("#notice")).to_have_text("")
 
 
-def test_a_bad_file_is_one_sentence_and_the_next_song_is_heard(tab: Page, sounds: Path) -> None:
-    remove_song(tab)
-    upload(tab, sounds / "notes.mp3", None)
-    expect(tab.locator("#song-line")).to_contain_text("“notes.mp3” cannot be read as music")
-    upload(tab, SONATA, "heard 0:00–")
-    ask(tab, "Which instruments do you hear?")
-    assert "piano" in answers(tab)[-1].lower()
-
-
 def test_two_visitors_hear_their_own_songs(
     tab: Page, visit: Callable[..., Page], real: str
 ) -> None:
@@ -125,3 +130,84 @@ def test_two_visitors_hear_their_own_songs(
         expect(page.locator(".bot.message")).to_have_count(1)
         finish(page)
     assert "strings" in answers(tab)[0].lower() and "piano" in answers(other)[0].lower()
+
+
+# `app.py` itself, in a process of its own
+
+
+def make_noise(folder: Path, minutes: int) -> Path:
+    """A song that takes a while to hear."""
+    noise = np.random.default_rng(minutes).uniform(-0.4, 0.4, minutes * 60 * RATE)
+    soundfile.write(folder / "noise.wav", noise, RATE)
+    return folder / "noise.wav"
+
+
+def make_cache(folder: Path) -> str:
+    """Has the weights, and remembers no song of an earlier run."""
+    for name in ("models", "wheels"):
+        (cache_folder() / name).mkdir(exist_ok=True)
+        (folder / name).symlink_to(cache_folder() / name)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def app(starter_or_skip: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("app")
+    with run_app(folder, MUSILINGO_CACHE=make_cache(folder)) as running:
+        running.wait_until_ready()
+        yield running
+
+
+def test_a_conversation_fits_in_three_gigabytes_and_no_request_leaves_the_machine(
+    app: Running, visit: Callable[..., Page], tmp_path: Path
+) -> None:
+    tab = visit(app.url)
+    tab.set_default_timeout(PATIENCE_MS)
+    upload(tab, make_noise(tmp_path, minutes=3), "heard 0:00–3:00 of 3:00")
+    ask(tab, "Which instruments do you hear?")
+    assert answers(tab)[0]
+    app.assert_small()
+    app.assert_alone()
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("silence.flac", "is silent"),
+        ("broken.flac", "cannot be read as music"),
+        ("tiny.wav", "lasts 0.10 s"),
+        ("notes.mp3", "cannot be read as music"),
+        ("long.flac", "lasts 21.0 minutes and the limit is 20 minutes"),
+    ],
+)
+def test_a_bad_file_is_one_sentence_and_the_earlier_song_is_there_to_go_on_with(
+    app: Running, visit: Callable[..., Page], sounds: Path, name: str, problem: str
+) -> None:
+    tab = visit(app.url)
+    tab.set_default_timeout(PATIENCE_MS)
+    upload(tab, CHORALE, "heard 0:00–1:00 of 1:00")
+    remove_song(tab)
+    upload(tab, sounds / name, f"“{name}” {problem}")
+    said = tab.locator("#song-line .problem").inner_text().strip()
+    assert said.endswith(".") and ". " not in said
+    expect(tab.locator(".toast-wrap .error")).to_have_count(0)
+    upload(tab, CHORALE, "heard 0:00–1:00 of 1:00")
+    tab.get_by_text(content.SAMPLING_TITLE).click()
+    tab.get_by_label(f"number input for {content.MAX_NEW_TOKENS[0]}").fill("8")
+    ask(tab, "Describe this song.")
+    assert answers(tab)[0]
+
+
+@pytest.mark.usefixtures("starter_or_skip")
+def test_ctrl_c_ends_the_server_while_a_long_song_is_heard(
+    visit: Callable[..., Page], tmp_path: Path
+) -> None:
+    # Programs of a script's background jobs ignore Ctrl-C, and what they start does so too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with run_app(tmp_path, MUSILINGO_CACHE=make_cache(tmp_path)) as app:
+        signal.signal(signal.SIGINT, before)
+        app.wait_until_ready()
+        tab = visit(app.url)
+        upload(tab, make_noise(tmp_path, minutes=19), "Listening")
+        app.process.send_signal(signal.SIGINT)
+        app.process.wait(END_S)

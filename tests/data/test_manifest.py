@@ -27,6 +27,12 @@ def test_examples_come_back_as_they_were(tmp_path: Path) -> None:
     assert '"clip": "a.wav", "instruction": "What?"' in (tmp_path / "m.jsonl").read_text()
 
 
+def test_line_ends_inside_a_text_end_no_line(tmp_path: Path) -> None:
+    examples = [Example(f"{tmp_path}/a.wav", (("One\u2028line?", "Yes,\x85one."),))]
+    write_manifest(examples, tmp_path / "m.jsonl")
+    assert read_manifest(tmp_path / "m.jsonl") == examples
+
+
 def test_a_conversation_is_messages_with_the_clip_first() -> None:
     messages = Example("song", (("Who?", "She."), ("Why?", "So."))).messages()
     assert [m["role"] for m in messages] == ["user", "assistant"] * 2

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -10,6 +11,7 @@ from musilingo_core.data.facts import GENRES, INSTRUMENTS, Facts, Teacher
 from musilingo_core.data.manifest import FeatureFiles, read_manifest
 from musilingo_core.data.starter import Material, Mixer, Recipe, build, rendered_facts
 from musilingo_core.encoders.musicnn import MusicnnConfig, MusicnnEncoder
+from musilingo_core.errors import ConfigError
 
 TAGS = sorted({t for group in (INSTRUMENTS, GENRES) for tags in group.values() for t in tags})
 OTHERS = [
@@ -130,11 +132,9 @@ def test_made_up_rows_stay_within_the_encoder_s_range(
 
 
 def test_built_data_is_read_back_and_splits_share_no_song(
-    teacher: Teacher, songs: list[torch.Tensor], tmp_path: object
+    teacher: Teacher, songs: list[torch.Tensor], tmp_path: Path
 ) -> None:
-    from pathlib import Path
-
-    folder = Path(str(tmp_path))
+    folder = tmp_path
     row = {"family": "organ", "tempo": "fast", "drums": False}
     material = Material(
         songs,
@@ -164,6 +164,21 @@ def test_built_data_is_read_back_and_splits_share_no_song(
     assert [e.turns for e in read_manifest(folder / "again" / "manifest.jsonl")] == [
         e.turns for e in examples
     ]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_songs_to_hold_one_out_are_said_to_be(
+    teacher: Teacher, songs: list[torch.Tensor], tmp_path: Path, count: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"at least two songs.* name {count};"):
+        build(Material(songs[:count]), teacher.encoder, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_song_of_one_row_is_drawn_from_like_any_other(teacher: Teacher) -> None:
+    mixer = Mixer([torch.ones(1, 400)], teacher, Random(0))
+    for _ in range(20):
+        assert torch.isfinite(mixer.made()).all()
 
 
 def test_rendered_scores_have_certain_facts() -> None:
