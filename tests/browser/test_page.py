@@ -671,11 +671,21 @@ def test_no_screen_has_to_be_scrolled_sideways(tab: Page) -> None:
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_song_is_talked_about_by_keyboard_alone(tab: Page) -> None:
+def tab_to(tab: Page, selector: str) -> None:
+    """Presses Tab until something that matches has the focus."""
     for _ in range(40):
         tab.keyboard.press("Tab")
-        if tab.evaluate("document.activeElement.closest('#question textarea') !== null"):
-            break
+        if tab.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    pytest.fail(f"{selector} cannot be reached")
+
+
+def test_a_song_is_talked_about_by_keyboard_alone(visit: Visit) -> None:
+    tab = visit()
+    tab_to(tab, "button.example")
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#song-line")).to_contain_text("heard 0:00–0:04 of 0:04")
+    tab_to(tab, "#question textarea")
     tab.keyboard.type("Please count")
     tab.keyboard.press("Enter")
     expect(tab.locator(".bot.message")).to_contain_text("1 2 3")
@@ -690,6 +700,7 @@ def test_a_song_is_talked_about_by_keyboard_alone(tab: Page) -> None:
 
 def test_focus_is_visible_wherever_it_goes(tab: Page) -> None:
     ask(tab, "Is it loud?")
+    tab.add_style_tag(content="* { transition: none !important; }")  # how it looks in the end
     seen = 0
     for _ in range(25):
         tab.keyboard.press("Tab")
@@ -697,8 +708,14 @@ def test_focus_is_visible_wherever_it_goes(tab: Page) -> None:
             """() => {
               const there = document.activeElement;
               if (there === document.body) return null;
-              return [there, there.closest(".form") ?? there].map((one) => getComputedStyle(one))
-                .some((look) => look.outlineStyle !== "none" || look.boxShadow !== "none");
+              const look = () => [there, there.closest(".form") ?? there]
+                .map((one) => getComputedStyle(one))
+                .map((style) => `${style.outline} ${style.boxShadow}`).join();
+              const focused = look();
+              there.blur();
+              const rested = look();
+              there.focus();
+              return focused !== rested;
             }"""
         )
         assert style in (None, True), tab.evaluate("document.activeElement.outerHTML")
