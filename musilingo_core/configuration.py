@@ -36,10 +36,6 @@ class MusiLingoConfig(PreTrainedConfig):
                 setattr(self, name, AutoConfig.for_model(fields.pop("model_type"), **fields))
         super().__post_init__(**kwargs)
 
-    def audio_tokens(self, rows: int) -> int:
-        """Placeholders that a clip of so many feature rows takes."""
-        return self.tokens_per_row * pooled_rows(rows, self.segments)
-
 
 def pooled_rows(rows: int, segments: int | None) -> int:
     """Rows left of `rows` by `features.pool`."""

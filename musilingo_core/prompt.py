@@ -77,11 +77,6 @@ class Prompt:
         self.labels += [*ids[:learn], *[IGNORED] * (len(ids) - learn)]
 
 
-def text_of(message: Message) -> str:
-    """The words of a message, without its clips."""
-    return " ".join(part["text"] for part in message["content"] if part["type"] == "text")
-
-
 def user(text: str, clip_id: str | None = None) -> Message:
     """A user's message: a question, with a song in front of it if one is named."""
     clip = [{"type": "clip", "clip_id": clip_id}] if clip_id else []

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+from musilingo_core.configuration import pooled_rows
 from musilingo_core.encoders import encode
 from musilingo_core.errors import PromptError
 from musilingo_core.features import Clip
@@ -139,9 +140,6 @@ def test_a_saved_model_says_the_same(tiny_model: Model, batch: Any, tmp_path: Pa
         torch.testing.assert_close(loaded(**batch).logits, tiny_model(**batch).logits)
 
 
-def test_the_paper_s_form_makes_one_token_of_every_row(tiny_model: Model) -> None:
-    config = tiny_model.config
-    config.segments, config.tokens_per_row = None, 1
-    assert [config.audio_tokens(rows) for rows in (1, 3, 56)] == [1, 3, 56]
-    config.segments, config.tokens_per_row = 4, 8
-    assert [config.audio_tokens(rows) for rows in (1, 2, 20, 400)] == [8, 24, 40, 40]
+def test_the_paper_s_form_keeps_every_row_and_ours_at_most_five() -> None:
+    assert [pooled_rows(rows, None) for rows in (1, 3, 56)] == [1, 3, 56]
+    assert [pooled_rows(rows, 4) for rows in (1, 2, 20, 400)] == [1, 3, 5, 5]

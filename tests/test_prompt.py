@@ -14,7 +14,6 @@ from musilingo_core.prompt import (
     assistant,
     fit,
     render,
-    text_of,
     user,
 )
 from tests.conftest import make_clip
@@ -171,10 +170,6 @@ def test_what_is_no_conversation_is_refused(tokenizer: Any, messages: list[Messa
 def test_a_song_that_is_gone_is_named_as_such(tokenizer: Any) -> None:
     with pytest.raises(ClipNotFound):
         render([user("What?", "other")], find, tokenizer, FORM)
-
-
-def test_text_of_a_message_leaves_its_clip_out() -> None:
-    assert text_of(user("What?", "song")) == "What?"
 
 
 def test_the_processor_batches_with_the_same_renderer(
