@@ -71,7 +71,7 @@ def take_the_likeliest_words(tab: Page) -> None:
 
 
 def test_a_real_song_is_talked_about_and_the_second_turn_builds_on_the_first(tab: Page) -> None:
-    ask(tab, "Which instruments do you hear?")
+    ask(tab, "What is the lead instrument?")
     ask(tab, "What makes you say that?")
     first, second = answers(tab)
     assert "strings" in first.lower() and "strings" in second.lower()
@@ -124,8 +124,8 @@ def test_two_visitors_hear_their_own_songs(
     other.set_default_timeout(PATIENCE_MS)
     upload(other, SONATA, "heard 0:00–")
     take_the_likeliest_words(other)
-    start_asking(tab, "Which instruments do you hear?")
-    start_asking(other, "Which instruments do you hear?")
+    start_asking(tab, "What is the lead instrument?")
+    start_asking(other, "What is the lead instrument?")
     for page in (tab, other):
         expect(page.locator(".bot.message")).to_have_count(1)
         finish(page)
