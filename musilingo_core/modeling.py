@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    GenerationMixin,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from musilingo_core.configuration import MusiLingoConfig
@@ -159,3 +166,7 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         first = kwargs.get("is_first_iteration", False) or not kwargs.get("use_cache", True)
         inputs = super().prepare_inputs_for_generation(*args, **kwargs)
         return inputs | (music if first else {})
+
+
+AutoConfig.register(MusiLingoConfig.model_type, MusiLingoConfig)
+AutoModelForMultimodalLM.register(MusiLingoConfig, MusiLingoForConditionalGeneration)

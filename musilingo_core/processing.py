@@ -5,17 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForMultimodalLM,
-    AutoProcessor,
-    BatchFeature,
-    ProcessorMixin,
-)
+from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.features import Clip
-from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.prompt import IGNORED, Message, Prompt, PromptFormat, fit, render
 
 
@@ -116,6 +109,4 @@ def collate(prompts: Sequence[Prompt], left: bool = False) -> BatchFeature:
     )
 
 
-AutoConfig.register(MusiLingoConfig.model_type, MusiLingoConfig)
-AutoModelForMultimodalLM.register(MusiLingoConfig, MusiLingoForConditionalGeneration)
 AutoProcessor.register(MusiLingoConfig, MusiLingoProcessor)

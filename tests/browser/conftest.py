@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 RATE = 8_000  # Hz, enough for a tone
 MAX_FILE_MB = 1
+PATIENCE_MS = 20_000  # other programs may be at work
 
 
 def find_chromium(chromium: "BrowserType") -> str | None:
@@ -42,8 +43,9 @@ def browser() -> Iterator["Browser"]:
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
     ]
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         found = find_chromium(playwright.chromium)
         if not found:
@@ -129,7 +131,7 @@ def visit(browser: "Browser", address: str, engine: FakeEngine) -> Iterator[Visi
         context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **options)
         contexts.append(context)
         tab = context.new_page()
-        tab.set_default_timeout(10_000)
+        tab.set_default_timeout(PATIENCE_MS)
         tab.on(
             "request",
             lambda request: (

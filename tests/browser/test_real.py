@@ -15,7 +15,7 @@ from demo import content
 from demo.loading import EngineLoader
 from musilingo_core import ChatEngine
 from musilingo_core.weights import cache_folder
-from tests.browser.conftest import RATE
+from tests.browser.conftest import PATIENCE_MS, RATE
 from tests.browser.test_page import (
     Page,
     answers,
@@ -32,16 +32,16 @@ pytestmark = [pytest.mark.browser, pytest.mark.starter]
 
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 CHORALE, SONATA = EXAMPLES / "chorale-strings.mp3", EXAMPLES / "sonata-piano.mp3"
-PATIENCE_MS = 120_000  # two cores may be busy
+LONG_PATIENCE_MS = 120_000  # a model is at work
 END_S = 10.0  # a long song takes longer to hear
 
 
 @pytest.fixture(autouse=True)
 def patience() -> Iterator[None]:
     """These tests only: Playwright keeps it for the whole process."""
-    expect.set_options(timeout=PATIENCE_MS)
+    expect.set_options(timeout=LONG_PATIENCE_MS)
     yield
-    expect.set_options(timeout=None)
+    expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def real(serve: Callable[..., str], starter: ChatEngine) -> str:
 def tab(visit: Callable[..., Page], real: str) -> Page:
     """A visitor whose song is the chorale."""
     tab = visit(real)
-    tab.set_default_timeout(PATIENCE_MS)
+    tab.set_default_timeout(LONG_PATIENCE_MS)
     upload(tab, CHORALE, "heard 0:00–1:00 of 1:00")
     take_the_likeliest_words(tab)
     return tab
@@ -121,7 +121,7 @@ def test_two_visitors_hear_their_own_songs(
     tab: Page, visit: Callable[..., Page], real: str
 ) -> None:
     other = visit(real)
-    other.set_default_timeout(PATIENCE_MS)
+    other.set_default_timeout(LONG_PATIENCE_MS)
     upload(other, SONATA, "heard 0:00–")
     take_the_likeliest_words(other)
     start_asking(tab, "What is the lead instrument?")
@@ -162,7 +162,7 @@ def test_a_conversation_fits_in_three_gigabytes_and_no_request_leaves_the_machin
     app: Running, visit: Callable[..., Page], tmp_path: Path
 ) -> None:
     tab = visit(app.url)
-    tab.set_default_timeout(PATIENCE_MS)
+    tab.set_default_timeout(LONG_PATIENCE_MS)
     upload(tab, make_noise(tmp_path, minutes=3), "heard 0:00–3:00 of 3:00")
     ask(tab, "Which instruments do you hear?")
     assert answers(tab)[0]
@@ -184,7 +184,7 @@ def test_a_bad_file_is_one_sentence_and_the_earlier_song_is_there_to_go_on_with(
     app: Running, visit: Callable[..., Page], sounds: Path, name: str, problem: str
 ) -> None:
     tab = visit(app.url)
-    tab.set_default_timeout(PATIENCE_MS)
+    tab.set_default_timeout(LONG_PATIENCE_MS)
     upload(tab, CHORALE, "heard 0:00–1:00 of 1:00")
     remove_song(tab)
     upload(tab, sounds / name, f"“{name}” {problem}")
