@@ -1,4 +1,4 @@
-"""What the page does: every event of a visitor is one generator of `View` here.
+"""What the page does: every event of a visitor is one method here, which gives a `View` or several.
 
 Stands between the engine and `demo.page`, which wires components to these and paints their views.
 Knows nothing about Gradio. All events take the tab's `Session`, which they change in place, and the
