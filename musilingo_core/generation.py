@@ -50,7 +50,7 @@ def decode(
     said: list[int] = []
     step: dict[str, Tensor] = {"inputs_embeds": inputs_embeds}
     for _ in range(sampling.max_new_tokens):
-        outputs = language_model(**step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        outputs = language_model(**step, cache=cache, use_cache=True, logits_to_keep=1)
         logits = outputs.logits[:, -1].float().cpu()
         logits[:, list(never)] = -torch.inf
         token = _choose(logits, said, filters, dice)

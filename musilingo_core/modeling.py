@@ -113,7 +113,7 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         audio_features: Sequence[Tensor] | Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
@@ -127,7 +127,7 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             audio_features: Encoder rows, see `get_audio_features`.
             attention_mask: (batch, length), 1 for real tokens.
             position_ids: (batch, length).
-            past_key_values: Cache of earlier tokens.
+            cache: Keys and values of earlier tokens.
             inputs_embeds: (batch, length, hidden) instead of ids and music.
             labels: (batch, length), −100 where nothing is learnt.
             logits_to_keep: As in transformers' causal models.
@@ -143,7 +143,7 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             labels=labels,
             logits_to_keep=logits_to_keep,
             **kwargs,

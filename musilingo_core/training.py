@@ -218,7 +218,7 @@ def _go_on(
         inputs_embeds=model.embed(batch["input_ids"], audio),
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=cache,
+        cache=cache,
         use_cache=True,
     ).last_hidden_state
     return hidden, mask
@@ -249,7 +249,7 @@ def opening_of(
         return None
     tokens = torch.tensor([prompts[0].ids[:length]], device=model.device)
     opening = DynamicCache(config=model.config.text_config)
-    model.language_model.base_model(tokens, past_key_values=opening, use_cache=True)
+    model.language_model.base_model(tokens, cache=opening, use_cache=True)
     return opening
 
 
