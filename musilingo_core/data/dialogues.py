@@ -32,6 +32,7 @@ class Scene:
 
 
 Topic = Callable[[Scene, Random], Turn | None]
+SUNG = 9  # how many times oftener a singer's sex is asked about where there is a singer
 NAMES = {
     "guitar": "guitar",
     "strings": "strings",
@@ -94,6 +95,8 @@ def write(scene: Scene, rng: Random, turns: int, follow_ups: bool = True) -> lis
     if scene.facts.kind != "music":
         return _not_music(scene.facts, rng, turns)
     topics = [topic for topic, weight in _TOPICS for _ in range(weight)]
+    if scene.facts.voice in {"male", "female"}:  # elsewhere there is nothing to tell apart
+        topics += _OF_A_SINGER * SUNG
     if not follow_ups:
         topics = [topic for topic in topics if topic is not _thanks]
     conversation: list[Turn] = []
@@ -138,7 +141,7 @@ def _same_at_a_moment(topic: Topic, scene: Scene, rng: Random) -> Turn | None:
 
 def _not_music(facts: Facts, rng: Random, turns: int) -> list[Turn]:
     topics = [
-        _DESCRIBE, _DETAIL, _GENRE, _INSTRUMENTS, _LEAD, _TEMPO, _MOOD, _SINGER, _SEX, _LOUD,
+        _DESCRIBE, _DETAIL, _GENRE, _INSTRUMENTS, _LEAD, _TEMPO, _MOOD, _SINGER, list(_SEX), _LOUD,
         _DRUMS, _PLACE, *_UNKNOWN.values(), ["Is this music?", "What is this?", "What happens?"],
     ]  # fmt: skip
     answer = summary(facts)
@@ -175,10 +178,14 @@ _SINGER = [
     "Do you hear a voice?", "Is it instrumental?", "Is anybody singing?", "Is there a vocalist?",
     "Is someone singing?", "Do you hear singing?",
 ]  # fmt: skip
-_SEX = [
-    "Is the singer male or female?", "Is it a man or a woman singing?", "Who is singing?",
-    "What kind of voice is it?",
-]  # fmt: skip
+# The answer takes up the question's words, into which a small model falls anyway.
+_SEX = {
+    "Is the singer male or female?": "The singer is {sex}.",
+    "Is the singer female or male?": "The singer is {sex}.",
+    "Is it a man or a woman singing?": "{who} sings.",
+    "Who is singing?": "{who} sings.",
+    "What kind of voice is it?": "It is {who}'s voice.",
+}
 _MOOD = [
     "What is the mood?", "How does it feel?", "What emotion does it convey?",
     "What feeling does this music give?", "Describe the mood of the song.",
@@ -280,13 +287,14 @@ def _singer(scene: Scene, rng: Random) -> Turn | None:
     return question, ("No, " if instrumental else "Yes, ") + f"{SINGERS[voice]} sings."
 
 
-def _sex(scene: Scene, rng: Random) -> Turn | None:
+def _sex(question: str, scene: Scene, _: Random) -> Turn | None:
     voice = scene.facts.voice
     if voice in ("", "some"):
         return None
     if voice == "none":
-        return rng.choice(_SEX), "Nobody sings here, it is instrumental."
-    return rng.choice(_SEX), f"{SINGERS[voice].capitalize()} sings."
+        return question, "Nobody sings here, it is instrumental."
+    answer = _SEX[question].format(sex=voice, who=SINGERS[voice])
+    return question, answer[0].upper() + answer[1:]
 
 
 def _mood(scene: Scene, rng: Random) -> Turn:
@@ -417,10 +425,12 @@ def _short(facts: Facts) -> str:
     return f"{tempo}{facts.genre} music with {played(facts)}"
 
 
+_OF_A_SINGER: list[Topic] = [partial(_sex, question) for question in _SEX]
 _OF_A_MOMENT = (_instruments, _lead, _genre, _tempo, _singer, _drums, _mood)
 _TOPICS: list[tuple[Topic, int]] = [
     (_describe, 5), (_detail, 1), (_instruments, 3), (_lead, 7), (_has_instrument, 3),
-    (_outside, 1), (_genre, 5), (_tempo, 4), (_singer, 6), (_sex, 3), (_mood, 3), (_loudness, 1),
+    (_outside, 1), (_genre, 5), (_tempo, 4), (_singer, 6), (_mood, 3), (_loudness, 1),
     (_drums, 3), (_place, 1), (_thanks, 1), (_moment, 8), (_beginning, 1), (_ending, 1),
-    (_change, 2), *((partial(_unknown, what), 2) for what in _UNKNOWN),
+    (_change, 2), *((topic, 1) for topic in _OF_A_SINGER),
+    *((partial(_unknown, what), 2) for what in _UNKNOWN),
 ]  # fmt: skip

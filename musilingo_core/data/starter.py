@@ -31,6 +31,7 @@ from musilingo_core.weights import cache_folder
 ROW_S = 2.992  # seconds from one feature row to the next
 MOST_ROWS = 24  # of one song (72 s); longer clips are joined from up to eight
 LONGEST_S = 600.0
+VOICES = (MALE, MALE, MALE, FEMALE, FEMALE)  # drawn from; women's tags come through more easily
 MOST_PUSH = 7.0  # standard deviations that features may be moved towards a class
 LIMITS = AudioLimits(max_duration_s=3600)  # training songs may be longer than a visitor's
 
@@ -127,8 +128,8 @@ class Mixer:
         rows = (1 - share) * first + share * picked
         rows = rows / (share**2 + (1 - share) ** 2) ** 0.5  # mixing must not shrink the spread
         aims = self.rng.sample(self._aims(), self.rng.choice([1, 2, 2, 3]))
-        if self.rng.random() < 0.5:  # voices are what the songs lack most
-            aims.append((self.rng.choice([MALE, MALE, FEMALE]), ()))
+        if self.rng.random() < 0.6:  # voices are what the songs lack most
+            aims.append((self.rng.choice(VOICES), ()))
         for tags, rivals in aims:
             rows = self.push(rows, tags, rivals)
         return rows.clamp(-self.limit, self.limit)

@@ -92,6 +92,34 @@ def test_a_question_about_another_moment_is_answered_as_the_one_before() -> None
     assert said["Are there drums?", "Are you sure?"] == {"No, there are no drums."}
 
 
+def test_who_sings_is_asked_mostly_where_someone_does() -> None:
+    """Where nobody sings there is one answer; men and women are what has to be told apart."""
+
+    def share(voice: str) -> float:
+        facts = replace(PIANO, voice=voice)
+        scene = Scene(facts, 100.0, lambda a, b: facts)
+        turns = [turn for seed in range(300) for turn in write(scene, Random(seed), 5)]
+        return sum("singer male or female" in question for question, _ in turns) / len(turns)
+
+    assert share("female") > 4 * share("none") > 0
+
+
+@pytest.mark.parametrize(
+    ("voice", "answers"),
+    [
+        ("female", {"The singer is female.", "A woman sings.", "It is a woman's voice."}),
+        ("male", {"The singer is male.", "A man sings.", "It is a man's voice."}),
+        ("none", {"Nobody sings here, it is instrumental."}),
+    ],
+)
+def test_the_singer_is_told_in_the_words_of_the_question(voice: str, answers: set[str]) -> None:
+    facts = replace(PIANO, voice=voice)
+    scene = Scene(facts, 10.0, lambda a, b: facts)
+    turns = [turn for seed in range(300) for turn in write(scene, Random(seed), 5, False)]
+    asked = ("Is the singer", "Is it a man", "Who is singing", "What kind of voice")
+    assert {answer for question, answer in turns if question.startswith(asked)} == answers
+
+
 @pytest.mark.parametrize("kind", ["noise", "speech", "silence"])
 def test_what_is_no_music_is_called_so(kind: str) -> None:
     facts = Facts(kind=kind)
