@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--output", type=Path, required=True, metavar="DIR")
     build.add_argument("--clips", type=int, default=10_000)
     build.add_argument("--seed", type=int, default=0)
+    build.add_argument("--singers", action="store_true", help="only clips about who sings")
     build.set_defaults(run=_build_data)
 
     train = commands.add_parser("train", help="train the projection from a manifest")
@@ -209,7 +210,7 @@ def _build_data(options: argparse.Namespace) -> int:
 
     encoder: Any = load_encoder(encoder_folder(find_preset("starter"), _Status()), "cpu")
     material = gather(encoder, options.music, options.rendered, options.not_music, _Status())
-    recipe = Recipe(clips=options.clips, seed=options.seed)
+    recipe = Recipe(clips=options.clips, seed=options.seed, singers=options.singers)
     counts = build(material, encoder, options.output, recipe)
     print(json.dumps(counts, indent=2))
     return 0

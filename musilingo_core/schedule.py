@@ -19,6 +19,8 @@ class TrainingConfig:
         clip_norm: Largest norm of a step's gradient.
         validate_every: Steps between validations; each is followed by a checkpoint.
         seed: Of the order of examples and of the projection's first values.
+        along: A key of `data.facts.HEADS`: the weights change only along what these tag heads of
+            the encoder read, so that all else is heard as it was. Empty: they change freely.
     """
 
     steps: int = 1000
@@ -29,6 +31,7 @@ class TrainingConfig:
     clip_norm: float = 1.0
     validate_every: int = 100
     seed: int = 0
+    along: str = ""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "validate_every", "learning_rate", "clip_norm"):

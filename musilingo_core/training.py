@@ -21,10 +21,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 from transformers import BatchFeature, DynamicCache
 
+from musilingo_core.data.facts import HEADS, Teacher
 from musilingo_core.data.manifest import Example, FeatureFiles
 from musilingo_core.encoders import fingerprint
+from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.engine import hear
 from musilingo_core.errors import ConfigError, ManifestError
 from musilingo_core.features import Clip, FeatureCache, clip_id
@@ -36,6 +39,7 @@ from musilingo_core.weights import cache_folder, load_projection
 
 Report = Callable[[dict[str, Any]], None]
 
+FAINT = 0.03  # of the strongest direction: what varies less is not learnt along
 ALIKE = 8  # prompts of like length computed together: padding costs as much as words do
 
 
@@ -63,7 +67,8 @@ def train(
         start: A projection file to go on from, instead of a fresh draw.
 
     Raises:
-        ConfigError: There is nothing to train on, or the checkpoint is of another run.
+        ConfigError: There is nothing to train on, the checkpoint is of another run, or the encoder
+            has no such heads to train along.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,8 +88,12 @@ def train(
         initialise(model, config.seed)
     else:
         load_projection(model, start)
+    if config.along:
+        _keep_to(projection, _directions(model, config.along, prompts["train"]))
     optimizer = torch.optim.AdamW(
-        projection.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        [p for p in projection.parameters() if p.requires_grad],
+        config.learning_rate,
+        weight_decay=config.weight_decay,
     )
     made_of = {"config": asdict(config), "data": _digest(prompts, start)}
     first = _resume(folder / "checkpoint.pt", projection, optimizer, made_of)
@@ -108,6 +117,8 @@ def train(
         with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
         report(row)
+    if config.along:
+        parametrize.remove_parametrizations(projection, "weight")
     save_projection(model, folder / "projection.safetensors")
 
 
@@ -142,6 +153,50 @@ def initialise(model: MusiLingoForConditionalGeneration, seed: int) -> None:
         values = torch.randn(linear.weight.shape, generator=dice)
         linear.weight.copy_(values * scale / linear.in_features**0.5)
         linear.bias.zero_()
+
+
+class _Along(torch.nn.Module):
+    """Lets a weight change only along some directions (k, size) of its input."""
+
+    directions: Tensor
+
+    def __init__(self, directions: Tensor, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("directions", directions)
+        self.change = torch.nn.Parameter(directions.new_zeros(outputs, len(directions)))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.change @ self.directions
+
+
+def _keep_to(projection: torch.nn.Linear, directions: Tensor) -> None:
+    """A projection's weight now changes only along directions (k, size), its bias freely."""
+    projection.weight.requires_grad_(False)
+    along = _Along(directions.to(projection.weight), projection.out_features)
+    parametrize.register_parametrization(projection, "weight", along)
+
+
+def _directions(
+    model: MusiLingoForConditionalGeneration, heads: str, clips: Sequence[Sequence[Prompt]]
+) -> Tensor:
+    """What some tag heads read, as directions (k, size) in which these clips vary alike.
+
+    Heads for like tags read nearly the same; what is left of one when the others are known is noise
+    and is left out.
+    """
+    encoder = model.audio_tower
+    if heads not in HEADS or not isinstance(encoder, MusicnnEncoder):
+        raise ConfigError(
+            f"Training along “{heads}” is not possible: it needs musicnn as encoder and one of "
+            f"{', '.join(HEADS)}."
+        )
+    teacher = Teacher(encoder)
+    weights = teacher.heads()[[teacher.number[tag] for tag in HEADS[heads]]].cpu()
+    read = torch.cat([prompts[0].audio_features[0] for prompts in clips]) @ weights.T
+    _, sizes, axes = torch.linalg.svd(read, full_matrices=False)
+    spread = sizes / len(read) ** 0.5
+    kept = spread > FAINT * spread[0]
+    return (axes[kept] / spread[kept].unsqueeze(1)) @ weights
 
 
 def loss_of(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from musilingo_core.data.facts import HEADS, Teacher
 from musilingo_core.data.manifest import Example
 from musilingo_core.errors import ConfigError
 from musilingo_core.features import Clip
@@ -15,7 +16,15 @@ from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor, collate
 from musilingo_core.prompt import Prompt
 from musilingo_core.schedule import TrainingConfig, learning_rate
-from musilingo_core.training import initialise, loss_of, opening_of, shared_length, train, validate
+from musilingo_core.training import (
+    initialise,
+    loss_of,
+    opening_of,
+    save_projection,
+    shared_length,
+    train,
+    validate,
+)
 from tests.conftest import make_clip
 
 Model = MusiLingoForConditionalGeneration
@@ -99,6 +108,41 @@ def test_training_lowers_the_loss_and_moves_only_the_projection(
     saved = load_file(tmp_path / "projection.safetensors")
     weight = tiny_model.multi_modal_projector.weight.detach()
     torch.testing.assert_close(saved["weight"].float(), weight, atol=1e-2, rtol=1e-2)
+
+
+def test_training_along_heads_leaves_what_they_do_not_read(
+    tiny_model: Model,
+    processor: MusiLingoProcessor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(HEADS, "pair", ("m:slow", "s:rock"))
+    network_heads = Teacher(tiny_model.audio_tower).heads()[[1, 2]]
+    config = replace(CONFIG, along="pair", steps=30, learning_rate=2e-2)
+    (tmp_path / "start").mkdir()
+    save_projection(tiny_model, tmp_path / "start" / "p.safetensors")
+    before = load_file(tmp_path / "start" / "p.safetensors")["weight"].float()
+    rows: list[dict[str, Any]] = []
+    start = tmp_path / "start" / "p.safetensors"
+    train(tiny_model, processor, EXAMPLES, tmp_path, config, find, rows.append, start)
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.01
+    weight = tiny_model.multi_modal_projector.weight.detach()
+    assert not hasattr(tiny_model.multi_modal_projector, "parametrizations")
+    saved = load_file(tmp_path / "projection.safetensors")
+    torch.testing.assert_close(saved["weight"].float(), weight, atol=1e-2, rtol=1e-2)
+    change = weight - before
+    assert change.norm() > 0.01 * before.norm()
+    _, _, unread = torch.linalg.svd(network_heads, full_matrices=True)
+    torch.testing.assert_close(
+        change @ unread[2:].T, torch.zeros(len(change), 398), atol=1e-4, rtol=0
+    )
+
+
+def test_heads_that_are_not_there_cannot_be_trained_along(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"Training along “drums” is not possible.*voices"):
+        run(tiny_model, processor, tmp_path, replace(CONFIG, along="drums"))
 
 
 def test_the_log_has_a_row_a_step(

@@ -6,6 +6,7 @@ rendered scores) replace the teacher's where there are some.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ GENRES = {
 FEMALE = ("m:female", "m:woman", "m:female vocal", "m:female voice", "s:female vocalists")
 MALE = ("m:male", "m:man", "m:male vocal", "m:male voice", "s:male vocalists")
 VOICE = ("m:vocal", "m:vocals", "m:singing", "m:voice", "m:choir", "m:choral", "m:opera")
+HEADS = {"voices": VOICE + MALE + FEMALE}  # what may be trained apart from the rest
 DRUMS = ("m:drums", "m:beat", "m:beats")
 
 VOICE_SURE, VOICE_ABSENT = 0.30, 0.13  # probability of the likeliest voice tag
@@ -86,6 +88,11 @@ class Teacher:
         self.encoder = encoder
         names = [f"{'ms'[i]}:{tag}" for i, tags in enumerate(encoder.config.tags) for tag in tags]
         self.number = {name: i for i, name in enumerate(names)}
+
+    def heads(self) -> Tensor:
+        """(tags, size): what each tag's logit weighs in a feature row, in the order of `number`."""
+        networks: Any = self.encoder.networks
+        return torch.block_diag(*(network.head.weight.detach() for network in networks))
 
     @torch.no_grad()
     def logits(self, features: Tensor) -> Tensor:

@@ -105,19 +105,19 @@ def test_who_sings_is_asked_mostly_where_someone_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("voice", "answers"),
+    ("voice", "answer"),
     [
-        ("female", {"The singer is female.", "A woman sings.", "It is a woman's voice."}),
-        ("male", {"The singer is male.", "A man sings.", "It is a man's voice."}),
-        ("none", {"Nobody sings here, it is instrumental."}),
+        ("female", "The singer is female."),
+        ("male", "The singer is male."),
+        ("none", "Nobody sings here, it is instrumental."),
     ],
 )
-def test_the_singer_is_told_in_the_words_of_the_question(voice: str, answers: set[str]) -> None:
+def test_who_sings_is_told_in_one_form(voice: str, answer: str) -> None:
     facts = replace(PIANO, voice=voice)
     scene = Scene(facts, 10.0, lambda a, b: facts)
     turns = [turn for seed in range(300) for turn in write(scene, Random(seed), 5, False)]
     asked = ("Is the singer", "Is it a man", "Who is singing", "What kind of voice")
-    assert {answer for question, answer in turns if question.startswith(asked)} == answers
+    assert {answer for question, answer in turns if question.startswith(asked)} == {answer}
 
 
 @pytest.mark.parametrize("kind", ["noise", "speech", "silence"])
@@ -213,3 +213,16 @@ def test_rendered_scores_have_certain_facts() -> None:
     facts = rendered_facts({"family": "bells", "tempo": "medium", "drums": True})
     assert facts.instruments == ("bells",) and facts.tempo == "moderate" and facts.drums == "yes"
     assert "piano" in facts.absent and set(facts.instruments) <= set(NAMES)
+
+
+def test_singers_alone_can_be_asked_about(
+    teacher: Teacher, songs: list[torch.Tensor], tmp_path: Path
+) -> None:
+    counts = build(Material(songs), teacher.encoder, tmp_path, Recipe(40, singers=True))
+    assert set(counts) == {"train made"}
+    examples = list(read_manifest(tmp_path / "manifest.jsonl"))
+    assert all(len(example.turns) == 1 for example in examples)
+    answers = [example.turns[0][1] for example in examples]
+    told = [answer for answer in answers if answer.startswith("The singer is ")]
+    assert {"The singer is male.", "The singer is female."} == set(told)
+    assert len(told) > len(answers) / 4
