@@ -66,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--output", type=Path, required=True, metavar="DIR")
     build.add_argument("--clips", type=int, default=10_000)
     build.add_argument("--seed", type=int, default=0)
-    build.add_argument("--singers", action="store_true", help="only clips about who sings")
+    build.add_argument(
+        "--singers", type=float, default=0.0, help="share of clips only asked who sings"
+    )
     build.set_defaults(run=_build_data)
 
     train = commands.add_parser("train", help="train the projection from a manifest")

@@ -118,18 +118,19 @@ def test_training_along_heads_leaves_what_they_do_not_read(
 ) -> None:
     monkeypatch.setitem(HEADS, "pair", ("m:slow", "s:rock"))
     network_heads = Teacher(tiny_model.audio_tower).heads()[[1, 2]]
-    config = replace(CONFIG, along="pair", steps=30, learning_rate=2e-2)
+    config = replace(CONFIG, along="pair", steps=60, learning_rate=0.2)
     (tmp_path / "start").mkdir()
     save_projection(tiny_model, tmp_path / "start" / "p.safetensors")
-    before = load_file(tmp_path / "start" / "p.safetensors")["weight"].float()
-    rows: list[dict[str, Any]] = []
     start = tmp_path / "start" / "p.safetensors"
+    before, bias = (load_file(start)[name].float() for name in ("weight", "bias"))
+    rows: list[dict[str, Any]] = []
     train(tiny_model, processor, EXAMPLES, tmp_path, config, find, rows.append, start)
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.01
     weight = tiny_model.multi_modal_projector.weight.detach()
     assert not hasattr(tiny_model.multi_modal_projector, "parametrizations")
     saved = load_file(tmp_path / "projection.safetensors")
     torch.testing.assert_close(saved["weight"].float(), weight, atol=1e-2, rtol=1e-2)
+    assert torch.equal(tiny_model.multi_modal_projector.bias.detach(), bias)
     change = weight - before
     assert change.norm() > 0.01 * before.norm()
     _, _, unread = torch.linalg.svd(network_heads, full_matrices=True)

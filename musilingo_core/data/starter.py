@@ -32,8 +32,11 @@ ROW_S = 2.992  # seconds from one feature row to the next
 MOST_ROWS = 24  # of one song (72 s); longer clips are joined from up to eight
 LONGEST_S = 600.0
 VOICES = (MALE, MALE, MALE, FEMALE, FEMALE)  # drawn from; women's tags come through more easily
-# Shares where all is about singers. The language model says "male" more readily than "female".
+SUNG = "sung"  # the source of clips about which is only asked who sings
+# Shares among them. The language model says "male" more readily than "female".
 SINGERS = {"none": 0.24, "male": 0.33, "female": 0.43}
+COLLECTIONS, FEW = 30, 8  # collections to draw singers from, and songs in each
+STRAY = 0.4  # most by which a song is moved at random, in features' own unit
 MOST_PUSH = 7.0  # standard deviations that features may be moved towards a class
 LIMITS = AudioLimits(max_duration_s=3600)  # training songs may be longer than a visitor's
 
@@ -53,8 +56,8 @@ class Recipe:
         turns: Most turns of the two conversations about each other clip; the fewest are two.
         validation: Share of clips held out (from songs of their own).
         seed: Of everything drawn.
-        singers: Only clips about which is asked who sings: nobody, a man or a woman. For training
-            along the heads that read voices; the shares above mean nothing then.
+        singers: Share of clips about which is only asked who sings: nobody, a man or a woman. For
+            training along the heads that read voices; the shares above are of the other clips.
     """
 
     clips: int = 10000
@@ -66,7 +69,7 @@ class Recipe:
     turns: int = 5
     validation: float = 0.012
     seed: int = 0
-    singers: bool = False
+    singers: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -196,12 +199,16 @@ def build(
         ("validation", recipe.validation, validation),
     ):
         mixer = Mixer(part.songs, teacher, rng)
+        collections = _collections(part.songs, teacher, rng) if recipe.singers else []
         for _ in range(int(recipe.clips * share)):
-            source, rows, certain = _draw(mixer, part, recipe, rng)
+            if recipe.singers and rng.random() < recipe.singers:
+                source, rows, certain = SUNG, _sung(rng.choice(collections), rng), None
+            else:
+                source, rows, certain = _draw(mixer, part, recipe, rng)
             clip_id = f"{len(clips):06}"
             clip = timed(rows, clip_id, name, _row_s(len(rows), rng))
             scene = _scene(clip, certain, teacher)
-            conversations = _conversations(scene, recipe, rng)
+            conversations = _conversations(scene, source, recipe, rng)
             if not conversations:
                 continue
             clips.append(clip)
@@ -213,9 +220,21 @@ def build(
     return counts
 
 
-def _conversations(scene: Scene, recipe: Recipe, rng: Random) -> list[tuple[Turn, ...]]:
+def _collections(songs: Sequence[Tensor], teacher: Teacher, rng: Random) -> list[Mixer]:
+    """Mixers of a few songs each, to draw singers from.
+
+    A push goes where features of its songs vary together, and they do so differently in other
+    collections: a singer must be heard wherever else the music is moved.
+    """
+    few = min(FEW, len(songs))
+    return [Mixer(rng.sample(songs, few), teacher, rng) for _ in range(COLLECTIONS)]
+
+
+def _conversations(
+    scene: Scene, source: str, recipe: Recipe, rng: Random
+) -> list[tuple[Turn, ...]]:
     """What is said about one clip: single questions, or two conversations."""
-    if recipe.singers:
+    if source == SUNG:
         return [(turn,) for turn in write_singer(scene, rng)]
     if rng.random() < recipe.single:
         return [(turn,) for turn in write(scene, rng, recipe.questions, follow_ups=False)]
@@ -227,8 +246,6 @@ def _draw(
     mixer: Mixer, material: Material, recipe: Recipe, rng: Random
 ) -> tuple[str, Tensor, Facts | None]:
     """Source, rows, and certain facts if there are any."""
-    if recipe.singers:
-        return "made", _sung(mixer, rng), None
     dice = rng.random()
     if material.other and dice < recipe.not_music:
         rows, facts = rng.choice(material.other)
@@ -255,6 +272,8 @@ def _sung(mixer: Mixer, rng: Random) -> Tensor:
             rows = mixer.made()
         else:
             rows = mixer.real(rng.choice([1, 2, 4, 8, MOST_ROWS]))
+            # Other songs stray where these hardly do.
+            rows = rows + rng.uniform(0, STRAY) * _noise((1, rows.shape[1]), rng)
             if wanted != "none":
                 tags = MALE if wanted == "male" else FEMALE
                 rows = mixer.push(rows, tags).clamp(-mixer.limit, mixer.limit)
@@ -273,8 +292,12 @@ def _blended(rows: Tensor, others: Tensor, rng: Random) -> Tensor:
     """Rows mixed with another clip's of the same kind, and a little shaken: few clips go far."""
     picked = others[[rng.randrange(len(others)) for _ in range(len(rows))]]
     share = rng.choice([0.0, rng.uniform(0, 0.6)])
-    shaken = torch.randn(rows.shape, generator=torch.Generator().manual_seed(rng.getrandbits(40)))
-    return (1 - share) * rows + share * picked + rng.uniform(0, 0.3) * shaken
+    return (1 - share) * rows + share * picked + rng.uniform(0, 0.3) * _noise(rows.shape, rng)
+
+
+def _noise(shape: Sequence[int], rng: Random) -> Tensor:
+    """Normal noise that repeats with the recipe's seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(rng.getrandbits(40)))
 
 
 def _row_s(rows: int, rng: Random) -> float:
