@@ -12,7 +12,7 @@ LEVELS = [
     {"errors"},
     {"audio", "features", "configuration", "sampling", "schedule", "times"},
     {"encoders", "generation", "prompt"},
-    {"processing", "modeling", "data.manifest"},
+    {"processing", "modeling", "data.manifest", "data.facts"},
     {"weights"},
     {"engine"},
     {"data", "training"},
