@@ -20,7 +20,7 @@ class TrainingConfig:
         validate_every: Steps between validations; each is followed by a checkpoint.
         seed: Of the order of examples and of the projection's first values.
         along: A key of `data.facts.HEADS`: the weights change only along what these tag heads of
-            the encoder read, so that all else is heard as it was. Empty: they change freely.
+            the encoder read, so that less of all else is forgotten. Empty: they change freely.
     """
 
     steps: int = 1000

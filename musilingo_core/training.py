@@ -172,7 +172,7 @@ class _Along(torch.nn.Module):
 def _keep_to(projection: torch.nn.Linear, directions: Tensor) -> None:
     """A projection's weight now changes only along directions (k, size), its bias not at all.
 
-    A bias would move what is said of everything, of noise too, and nothing needs it to.
+    A bias would move what is said of everything, of noise too.
     """
     projection.requires_grad_(False)
     along = _Along(directions.to(projection.weight), projection.out_features)

@@ -32,7 +32,7 @@ class Scene:
 
 
 Topic = Callable[[Scene, Random], Turn | None]
-SUNG = 9  # how many times oftener a singer's sex is asked about where there is a singer
+SUNG_WEIGHT = 9  # how many times oftener a singer's sex is asked about where there is a singer
 NAMES = {
     "guitar": "guitar",
     "strings": "strings",
@@ -96,7 +96,7 @@ def write(scene: Scene, rng: Random, turns: int, follow_ups: bool = True) -> lis
         return _not_music(scene.facts, rng, turns)
     topics = [topic for topic, weight in _TOPICS for _ in range(weight)]
     if scene.facts.voice in {"male", "female"}:  # elsewhere there is nothing to tell apart
-        topics += _OF_A_SINGER * SUNG
+        topics += _OF_A_SINGER * SUNG_WEIGHT
     if not follow_ups:
         topics = [topic for topic in topics if topic is not _thanks]
     conversation: list[Turn] = []

@@ -34,7 +34,7 @@ LONGEST_S = 600.0
 VOICES = (MALE, MALE, MALE, FEMALE, FEMALE)  # drawn from; women's tags come through more easily
 SUNG = "sung"  # the source of clips about which is only asked who sings
 # Shares among them. The language model says "male" more readily than "female".
-SINGERS = {"none": 0.24, "male": 0.33, "female": 0.43}
+VOICE_SHARES = {"none": 0.24, "male": 0.33, "female": 0.43}
 COLLECTIONS, FEW = 30, 8  # collections to draw singers from, and songs in each
 STRAY = 0.4  # most by which a song is moved at random, in features' own unit
 MOST_PUSH = 7.0  # standard deviations that features may be moved towards a class
@@ -266,7 +266,7 @@ def _draw(
 
 def _sung(mixer: Mixer, rng: Random) -> Tensor:
     """Rows in which the teacher hears nobody, a man or a woman; the last draw if it never does."""
-    wanted = rng.choices(list(SINGERS), list(SINGERS.values()))[0]
+    wanted = rng.choices(list(VOICE_SHARES), list(VOICE_SHARES.values()))[0]
     for _ in range(100):
         if rng.random() < 0.4:
             rows = mixer.made()
