@@ -294,7 +294,7 @@ def _sex(question: str, scene: Scene, _: Random) -> Turn | None:
     if voice in ("", "some"):
         return None
     if voice == "none":
-        return question, "Nobody sings here, it is instrumental."
+        return question, "I hear no singer, it is instrumental."
     # One form for all of them: several run into each other in a small model ("is woman").
     return question, f"The singer is {voice}."
 
@@ -434,5 +434,5 @@ _TOPICS: list[tuple[Topic, int]] = [
     (_outside, 1), (_genre, 5), (_tempo, 4), (_singer, 6), (_mood, 3), (_loudness, 1),
     (_drums, 3), (_place, 1), (_thanks, 1), (_moment, 8), (_beginning, 1), (_ending, 1),
     (_change, 2), *((topic, 1) for topic in _OF_A_SINGER),
-    *((partial(_unknown, what), 2) for what in _UNKNOWN),
+    *((partial(_unknown, what), 5 if what in ("title", "artist") else 2) for what in _UNKNOWN),
 ]  # fmt: skip

@@ -109,7 +109,7 @@ def test_who_sings_is_asked_mostly_where_someone_does() -> None:
     [
         ("female", "The singer is female."),
         ("male", "The singer is male."),
-        ("none", "Nobody sings here, it is instrumental."),
+        ("none", "I hear no singer, it is instrumental."),
     ],
 )
 def test_who_sings_is_told_in_one_form(voice: str, answer: str) -> None:
