@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musilingo_core.errors import ConfigError, MusiLingoError, UnreadableAudio
+from musilingo_core.sampling import Sampling
 
 if TYPE_CHECKING:
     from musilingo_core.audio import AudioLimits
@@ -44,9 +45,17 @@ def _parser() -> argparse.ArgumentParser:
     _song_options(ask)
     _model_options(ask)
     ask.add_argument("--projection", type=Path, metavar="FILE", help="instead of the model's own")
-    ask.add_argument("--temperature", type=float, help="0 always takes the likeliest word")
+    ask.add_argument(
+        "--temperature",
+        type=float,
+        help=f"0 always takes the likeliest word (default: {Sampling.temperature})",
+    )
     ask.add_argument("--seed", type=int, help="same seed, same text")
-    ask.add_argument("--max-new-tokens", type=int, help="longest answer")
+    ask.add_argument(
+        "--max-new-tokens",
+        type=int,
+        help=f"longest answer (default: {Sampling.max_new_tokens})",
+    )
     ask.add_argument("--json", action="store_true", help="one JSON object a turn on stdout")
     ask.set_defaults(run=_ask)
 
@@ -130,7 +139,6 @@ def _be_quiet() -> None:
 def _ask(options: argparse.Namespace) -> int:
     from musilingo_core.engine import load_engine
     from musilingo_core.prompt import Message, assistant, user
-    from musilingo_core.sampling import Sampling
 
     _check_file(options.song)
     limits = _limits(options)
