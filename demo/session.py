@@ -142,7 +142,8 @@ class Session:
         del self.messages[len(self.messages) if place is None else place :]
         if self.is_unanswered:
             self.messages.pop()
-        self.messages.append(text_message("user", question))
+        whole = question.encode(errors="replace").decode()  # a script can send half a character
+        self.messages.append(text_message("user", whole))
         self.waiting = sampling
 
     def extend_answer(self, piece: str) -> None:
@@ -257,5 +258,6 @@ def _messages(turns: Any) -> list[Message]:
     for place, (role, text) in enumerate(turns):
         if role != ("user", "assistant")[place % 2] or not isinstance(text, str):
             raise ValueError("not a turn")
+        text.encode()  # half of a character could not be kept again
         messages.append(text_message(role, text))
     return messages

@@ -170,7 +170,7 @@ def _reporting_damage(path: Path, source: _Source) -> Iterator[Waveform]:
             seconds += len(block) / source.sample_rate
             yield block
     except _CannotRead as error:
-        where = f"it is damaged after {seconds:.1f} s: {error}"
+        where = f"it is damaged somewhere after {seconds:.1f} s: {error}"
         raise UnreadableAudio(path.name, [where]) from error
     if source.exact and source.declared_s and seconds < 0.99 * source.declared_s:
         where = f"it is damaged: it breaks off after {seconds:.1f} of {source.declared_s:.1f} s"
@@ -312,5 +312,6 @@ def _block_size(rate: int, channels: int) -> int:
 
 def _first_line(error: BaseException) -> str:
     """A library's message without paths and line breaks."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = text.splitlines()[0]
     return text.rsplit(": ", 1)[-1].rstrip(".").strip("'\"")

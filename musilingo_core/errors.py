@@ -41,8 +41,8 @@ class UnreadableAudio(AudioError):
     def __init__(self, name: str, reasons: Iterable[str]) -> None:
         self.reasons = tuple(reasons)
         super().__init__(
-            f"“{name}” cannot be read as music; please choose a WAV, FLAC, MP3, OGG, OPUS, M4A or "
-            f"WEBM file ({'; '.join(self.reasons)})."
+            f"“{name}” cannot be read as music; please choose a WAV, FLAC, MP3, OGG, OPUS or "
+            f"M4A file ({'; '.join(self.reasons)})."
         )
 
 
@@ -51,9 +51,10 @@ class SilentAudio(AudioError):
 
     def __init__(self, name: str, peak_dbfs: float) -> None:
         self.peak_dbfs = peak_dbfs
+        loudest = "zero" if peak_dbfs <= -200 else f"at {peak_dbfs:.0f} dBFS"
         super().__init__(
-            f"“{name}” is silent (its loudest sample is at {peak_dbfs:.0f} dBFS), so there is "
-            "nothing to hear; please choose another file."
+            f"“{name}” is silent (its loudest sample is {loudest}), so there is nothing to hear; "
+            "please choose another file."
         )
 
 

@@ -106,6 +106,7 @@ def test_words_outlive_a_restart_of_the_server_but_the_song_does_not() -> None:
         [["user", "a"], ["user", "b"]],
         [["user", {"type": "clip", "clip_id": "fedcba9876543210"}]],
         [["user", "a"], ["assistant", "b"]] * 300,
+        [["user", "half a character: \ud83d"]],
     ],
 )
 def test_turns_of_another_shape_give_a_blank_session(turns: object) -> None:
@@ -183,6 +184,12 @@ def test_a_question_that_got_no_answer_makes_room_for_the_next() -> None:
     session.ask("first")
     session.ask("second")
     assert [text_of(message) for message in session.messages] == ["second"]
+
+
+def test_half_a_character_in_a_question_is_kept_as_a_question_mark() -> None:
+    session = Session()
+    session.ask("Is it slow \ud83d")
+    assert text_of(Keeper().unpack(Keeper().pack(session)).messages[0]) == "Is it slow ?"
 
 
 def test_taking_back_removes_the_question_with_its_answer() -> None:
