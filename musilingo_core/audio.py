@@ -5,6 +5,7 @@ memory as a whole, and it checks what it reads: length, silence, damage. What he
 the business of `musilingo_core.encoders`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,8 +136,8 @@ def _check_whole(
 
 
 def _dbfs(peak: float) -> float:
-    """A sample value in decibels below full scale."""
-    return 20 * float(np.log10(max(peak, 1e-10)))
+    """A sample value in decibels below full scale; −∞ for zero."""
+    return 20 * math.log10(peak) if peak else -math.inf
 
 
 def _open(path: Path) -> _Source:
@@ -184,7 +185,7 @@ def _open_with_libsndfile(path: Path) -> _Source:
     try:
         handle = path.open("rb")
     except OSError as error:
-        raise _CannotRead(str(error.strerror).lower()) from error
+        raise _CannotRead(_first_line(error).lower()) from error
     try:
         file = soundfile.SoundFile(handle.fileno(), closefd=False)
     except soundfile.LibsndfileError as error:

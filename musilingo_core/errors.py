@@ -18,6 +18,7 @@
 `MusiLingoError` is a bug and is left to reach the log whole.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class SilentAudio(AudioError):
 
     def __init__(self, name: str, peak_dbfs: float) -> None:
         self.peak_dbfs = peak_dbfs
-        loudest = "zero" if peak_dbfs <= -200 else f"at {peak_dbfs:.0f} dBFS"
+        loudest = "zero" if peak_dbfs == -math.inf else f"at {peak_dbfs:.0f} dBFS"
         super().__init__(
             f"“{name}” is silent (its loudest sample is {loudest}), so there is nothing to hear; "
             "please choose another file."

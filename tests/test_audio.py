@@ -120,6 +120,8 @@ def test_progress_rises_to_one(wav: Writer) -> None:
 def test_silence_is_refused_and_a_whisper_is_not(wav: Writer) -> None:
     with pytest.raises(SilentAudio, match="silent"):
         load_audio(wav(tone(1, gain=1e-5), subtype="FLOAT"), 16_000)
+    with pytest.raises(SilentAudio, match="loudest sample is zero"):
+        load_audio(wav(tone(1, gain=0)), 16_000)
     assert len(load_audio(wav(tone(1, gain=2e-4), subtype="FLOAT"), 16_000)) == 16_000
 
 

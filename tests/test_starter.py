@@ -94,6 +94,13 @@ def test_a_follow_up_is_about_the_song_and_the_answer_before(starter: ChatEngine
     assert "strings" in other
 
 
+def test_why_is_answered_with_what_was_heard(starter: ChatEngine) -> None:
+    talk = ("What is the lead instrument?", "What makes you say that?")
+    _, why = ask(starter, CHORALE, *talk)
+    _, other = ask(starter, SONATA, *talk)
+    assert "strings" in why.lower() and "piano" in other.lower()
+
+
 def test_the_same_seed_says_the_same(starter: ChatEngine) -> None:
     clip = starter.encode(CHORALE)
     sampling = Sampling(temperature=1.0, seed=7, max_new_tokens=30)

@@ -55,14 +55,14 @@ def real(serve: Callable[..., str], starter: ChatEngine) -> str:
 @pytest.fixture
 def tab(visit: Callable[..., Page], real: str) -> Page:
     """A visitor whose song is the chorale."""
-    return talk_about(visit, real, CHORALE)
+    return talk_about(visit, real, CHORALE, "heard 0:00–1:00 of 1:00")
 
 
-def talk_about(visit: Callable[..., Page], real: str, song: Path) -> Page:
-    """A visitor with a song."""
+def talk_about(visit: Callable[..., Page], real: str, song: Path, heard: str) -> Page:
+    """A visitor with a song, once the page says that it is heard."""
     tab = visit(real)
     tab.set_default_timeout(LONG_PATIENCE_MS)
-    upload(tab, song, "heard 0:00–")
+    upload(tab, song, heard)
     take_the_likeliest_words(tab)
     return tab
 
@@ -83,7 +83,7 @@ def test_a_real_song_is_talked_about_and_the_second_turn_builds_on_the_first(
         ("What is the lead instrument?", "piano", "fast"),
         ("Is it slow or fast?", "fast", "piano"),
     ):
-        tab = talk_about(visit, real, SONATA)
+        tab = talk_about(visit, real, SONATA, "heard 0:00–0:43 of 0:43")
         ask(tab, question)
         ask(tab, "Please repeat that.")
         for answer in answers(tab):
@@ -133,7 +133,7 @@ def test_retry_makes_a_whole_answer_of_one_that_was_stopped(
 def test_two_visitors_hear_their_own_songs(
     tab: Page, visit: Callable[..., Page], real: str
 ) -> None:
-    other = talk_about(visit, real, SONATA)
+    other = talk_about(visit, real, SONATA, "heard 0:00–0:43 of 0:43")
     start_asking(tab, "What is the lead instrument?")
     start_asking(other, "What is the lead instrument?")
     for page in (tab, other):
