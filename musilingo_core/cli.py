@@ -1,4 +1,4 @@
-"""The command line: `musilingo ask`, `encode`, `build-data`, `train`.
+"""The command line: `musilingo ask`, `choose`, `encode`, `build-data`, `train`.
 
 Results go to stdout, progress and notes to stderr. Bad input ends with exit code 2 and one line.
 """
@@ -17,6 +17,7 @@ from musilingo_core.sampling import Sampling
 
 if TYPE_CHECKING:
     from musilingo_core.audio import AudioLimits
+    from musilingo_core.engine import ChatEngine
 
 BAD_INPUT = 2  # exit code
 
@@ -58,6 +59,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask.add_argument("--json", action="store_true", help="one JSON object a turn on stdout")
     ask.set_defaults(run=_ask)
+
+    choose = commands.add_parser("choose", help="find the likeliest of some answers")
+    choose.add_argument("song", type=Path, metavar="SONG")
+    choose.add_argument("question", metavar="QUESTION")
+    choose.add_argument("--options", nargs="+", required=True, metavar="ANSWER")
+    choose.add_argument(
+        "--raw", action="store_true", help="keep what is likely without any music, too"
+    )
+    _song_options(choose)
+    _model_options(choose)
+    choose.add_argument(
+        "--projection", type=Path, metavar="FILE", help="instead of the model's own"
+    )
+    choose.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    choose.set_defaults(run=_choose)
 
     encode = commands.add_parser("encode", help="write a song's features to a file")
     encode.add_argument("song", type=Path, metavar="SONG")
@@ -136,15 +152,13 @@ def _be_quiet() -> None:
     logging.disable_progress_bar()
 
 
-def _ask(options: argparse.Namespace) -> int:
+def _engine(options: argparse.Namespace) -> "ChatEngine":
+    """The engine that a command about a song asks for, once its options are found good."""
     from musilingo_core.engine import load_engine
-    from musilingo_core.prompt import Message, assistant, user
 
     _check_file(options.song)
     limits = _limits(options)
-    given = {name: getattr(options, name) for name in ("temperature", "max_new_tokens", "seed")}
-    sampling = Sampling(**{name: value for name, value in given.items() if value is not None})
-    engine = load_engine(
+    return load_engine(
         options.preset,
         model=options.model,
         device=options.device,
@@ -152,6 +166,14 @@ def _ask(options: argparse.Namespace) -> int:
         limits=limits,
         projection=options.projection,
     )
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from musilingo_core.prompt import Message, assistant, user
+
+    given = {name: getattr(options, name) for name in ("temperature", "max_new_tokens", "seed")}
+    sampling = Sampling(**{name: value for name, value in given.items() if value is not None})
+    engine = _engine(options)
     cached = engine.is_cached(options.song)
     begun = time.perf_counter()
     clip = engine.encode(options.song)
@@ -184,6 +206,30 @@ def _ask(options: argparse.Namespace) -> int:
             }
             print(json.dumps(row, ensure_ascii=False), flush=True)
         cached, encode_s = True, 0.0
+    return 0
+
+
+def _choose(options: argparse.Namespace) -> int:
+    from musilingo_core.prompt import user
+
+    engine = _engine(options)
+    clip = engine.encode(options.song)
+    messages = [user(options.question, clip.clip_id)]
+    probabilities = engine.choose(messages, options.options, options.raw)
+    ranked = sorted(zip(probabilities, options.options, strict=True), reverse=True)
+    if options.json:
+        row = {
+            "question": options.question,
+            "options": options.options,
+            "probabilities": [round(p, 6) for p in probabilities],
+            "answer": ranked[0][1],
+            "raw": options.raw,
+            "clip_id": clip.clip_id,
+            "model": engine.name,
+        }
+        print(json.dumps(row, ensure_ascii=False))
+    else:
+        print("\n".join(f"{p:6.1%}  {option}" for p, option in ranked))
     return 0
 
 

@@ -23,9 +23,10 @@ from musilingo_core.errors import (
 )
 from musilingo_core.features import Clip, FeatureCache, clip_id
 from musilingo_core.generation import TextStream, decode
+from musilingo_core.likelihood import mean_log_likelihoods
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
-from musilingo_core.prompt import Message, Prompt
+from musilingo_core.prompt import Message, Prompt, assistant, without_clips, without_oldest
 from musilingo_core.sampling import Sampling
 from musilingo_core.weights import (
     cache_folder,
@@ -182,8 +183,7 @@ class ChatEngine:
             ClipNotFound: A song is no longer kept.
         """
         begun = time.perf_counter()
-        if not messages or messages[-1].get("role") != "user":
-            raise PromptError("The last message is not a question; please ask one.")
+        self._check_question(messages)
         room = self.context_tokens - sampling.max_new_tokens
         if room < self.context_tokens // 2:
             most = self.context_tokens // 2
@@ -191,6 +191,63 @@ class ChatEngine:
         prompt = self.processor.fit(messages, self.clip, room)
         stream = TextStream(self.processor.tokenizer, self.processor.stop_strings)
         return Reply(prompt, self._tokens(prompt, sampling), stream, begun)
+
+    def choose(
+        self, messages: Sequence[Message], options: Sequence[str], raw: bool = False
+    ) -> list[float]:
+        """How probable each of some answers to the last message is.
+
+        An option's score is the mean log probability of its tokens as the whole reply, so long
+        options are not punished. Then the score that it has without music is taken off: what a
+        model finds likely whatever it hears says nothing about the song. Without music in the
+        conversation nothing is taken off.
+
+        Args:
+            messages: The conversation; see `musilingo_core.prompt`.
+            options: At least two different answers.
+            raw: Leaves the score as it is.
+
+        Returns:
+            Probabilities in the order of the options, together 1: the softmax of their scores.
+
+        Raises:
+            PromptError: The options are too few, empty or alike, or the conversation cannot be
+                rendered or is too long.
+            ClipNotFound: A song is no longer kept.
+        """
+        if len(options) < 2 or len(set(options)) < len(options) or not all(map(str.strip, options)):
+            raise PromptError("Give at least two options, each with other words.")
+        scores = self.log_likelihoods(messages, options)
+        unheard = without_clips(messages)
+        if not raw and unheard != list(messages):
+            scores = scores - self.log_likelihoods(unheard, options)
+        return [float(p) for p in scores.double().softmax(0)]
+
+    @torch.inference_mode()
+    def log_likelihoods(self, messages: Sequence[Message], replies: Sequence[str]) -> Tensor:
+        """(replies,) float32: the mean log probability (nats) of the tokens of whole replies.
+
+        The token that ends a reply counts as one of its tokens.
+
+        Args:
+            messages: The conversation up to a question.
+            replies: What might be said next.
+
+        Raises:
+            PromptError: As `reply` does.
+            ClipNotFound: A song is no longer kept.
+        """
+        self._check_question(messages)
+        longest = max(replies, key=lambda reply: len(self.processor.tokenizer(reply).input_ids))
+        fitted = self.processor.fit([*messages, assistant(longest)], self.clip, self.context_tokens)
+        kept = without_oldest(messages, fitted.dropped_turns)
+        prompts = [self.processor.render([*kept, assistant(reply)], self.clip) for reply in replies]
+        return mean_log_likelihoods(self.model, prompts).cpu()
+
+    @staticmethod
+    def _check_question(messages: Sequence[Message]) -> None:
+        if not messages or messages[-1].get("role") != "user":
+            raise PromptError("The last message is not a question; please ask one.")
 
     def _tokens(self, prompt: Prompt, sampling: Sampling) -> Iterator[int]:
         """Token ids of a reply; nothing is computed before the first is asked for."""

@@ -149,7 +149,7 @@ def fit(
     """
 
     def rendered(dropped: int) -> Prompt:
-        return render(_without_oldest(messages, dropped), find_clip, tokenizer, form)
+        return render(without_oldest(messages, dropped), find_clip, tokenizer, form)
 
     prompt = rendered(0)
     if len(prompt.ids) <= limit:
@@ -165,8 +165,8 @@ def fit(
     return prompt
 
 
-def _without_oldest(messages: Sequence[Message], turns: int) -> list[Message]:
-    """Leaves so many turns out; the songs of those move to the first one left."""
+def without_oldest(messages: Sequence[Message], turns: int) -> list[Message]:
+    """A conversation with so many turns left out; their songs move to the first one left."""
     users = [i for i, message in enumerate(messages) if message["role"] == "user"]
     if not turns:
         return list(messages)
@@ -175,6 +175,14 @@ def _without_oldest(messages: Sequence[Message], turns: int) -> list[Message]:
     songs = [part for part in gone if part["type"] == "clip"]
     kept = messages[left] | {"content": [*songs, *messages[left]["content"]]}
     return [*messages[:first], kept, *messages[left + 1 :]]
+
+
+def without_clips(messages: Sequence[Message]) -> list[Message]:
+    """A conversation with its words only, as one who hears nothing would read it."""
+    return [
+        message | {"content": [part for part in message["content"] if part["type"] != "clip"]}
+        for message in messages
+    ]
 
 
 def check(messages: Sequence[Message]) -> None:

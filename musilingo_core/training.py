@@ -5,7 +5,6 @@ an epoch never runs the encoder. A run can be stopped at any time and resumed: t
 one it would have been.
 """
 
-import copy
 import functools
 import hashlib
 import json
@@ -20,9 +19,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils import parametrize
-from transformers import BatchFeature, DynamicCache
+from transformers import DynamicCache
 
 from musilingo_core.data.facts import HEADS, Teacher
 from musilingo_core.data.manifest import Example, FeatureFiles
@@ -31,16 +29,16 @@ from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.engine import hear
 from musilingo_core.errors import ConfigError, ManifestError
 from musilingo_core.features import Clip, FeatureCache, clip_id
+from musilingo_core.likelihood import opening_of, token_losses
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
-from musilingo_core.processing import MusiLingoProcessor, collate
-from musilingo_core.prompt import IGNORED, Prompt
+from musilingo_core.processing import MusiLingoProcessor
+from musilingo_core.prompt import Prompt
 from musilingo_core.schedule import TrainingConfig, learning_rate
 from musilingo_core.weights import cache_folder, load_projection
 
 Report = Callable[[dict[str, Any]], None]
 
 FAINT = 0.03  # of the strongest direction: what varies less is not learnt along
-ALIKE = 8  # prompts of like length computed together: padding costs as much as words do
 
 
 def train(
@@ -207,108 +205,12 @@ def loss_of(
     clips: Sequence[Sequence[Prompt]],
     opening: DynamicCache | None = None,
 ) -> tuple[Tensor, int]:
-    """Summed cross-entropy of the labelled tokens and their number.
+    """Summed cross-entropy (nats) of a batch's labelled tokens, and their number.
 
-    The same as `forward(labels=…)` would give, but what prompts share is computed once, and the
-    vocabulary is scored only where something is to be learnt.
-
-    Args:
-        model: Being trained.
-        clips: A batch: for each clip the prompts that begin with it.
-        opening: `opening_of` these prompts and perhaps others; None computes it with each clip.
+    The same as `forward(labels=…)` would give, only quicker; see `likelihood.token_losses`.
     """
-    cache = copy.deepcopy(opening) or DynamicCache(config=model.config.text_config)
-    begun = cache.get_seq_length()
-    cache.batch_repeat_interleave(len(clips))
-    ends = [_music_end(prompts[0], model.config.audio_token_id) for prompts in clips]
-    music = [
-        Prompt(p[0].ids[begun:end], p[0].labels[begun:end], p[0].audio_features[:1])
-        for p, end in zip(clips, ends, strict=True)
-    ]
-    seen = torch.ones(len(clips), begun, dtype=torch.long, device=model.device)
-    _, seen = _go_on(model, cache, seen, collate(music, left=True).to(model.device))
-    rest = [
-        (n, Prompt(p.ids[end:], p.labels[end:], p.audio_features[1:]))
-        for n, (prompts, end) in enumerate(zip(clips, ends, strict=True))
-        for p in prompts
-    ]
-    rest.sort(key=lambda each: len(each[1].ids))
-    scored, wanted = [], []
-    for start in range(0, len(rest), ALIKE):
-        owners = [n for n, _ in rest[start : start + ALIKE]]
-        batch = collate([prompt for _, prompt in rest[start : start + ALIKE]]).to(model.device)
-        hidden, _ = _go_on(model, _rows_of(cache, owners), seen[owners], batch)
-        labels = batch["labels"][:, 1:]
-        scored.append(hidden[:, :-1][labels != IGNORED])
-        wanted.append(labels[labels != IGNORED])
-    targets = torch.cat(wanted)
-    logits = model.language_model.get_output_embeddings()(torch.cat(scored))
-    return F.cross_entropy(logits.float(), targets, reduction="sum"), len(targets)
-
-
-def _rows_of(cache: DynamicCache, rows: list[int]) -> DynamicCache:
-    """A cache of its own with some rows of another's batch; gradients flow through it."""
-    chosen = DynamicCache()
-    for number, layer in enumerate(cache.layers):
-        assert layer.keys is not None and layer.values is not None
-        chosen.update(layer.keys[rows], layer.values[rows], number)
-    return chosen
-
-
-def _music_end(prompt: Prompt, audio_token_id: int) -> int:
-    """How many tokens a prompt has up to the end of its first clip."""
-    end = prompt.ids.index(audio_token_id)
-    while prompt.ids[end] == audio_token_id:
-        end += 1
-    return end
-
-
-def _go_on(
-    model: MusiLingoForConditionalGeneration, cache: DynamicCache, seen: Tensor, batch: BatchFeature
-) -> tuple[Tensor, Tensor]:
-    """Hidden states of tokens that follow those in the cache, and the mask of all tokens."""
-    audio = None
-    if batch["audio_features"]:
-        audio = model.get_audio_features(audio_features=batch["audio_features"])
-    mask = torch.cat([seen, batch["attention_mask"]], dim=1)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, seen.shape[1] :]
-    hidden = model.language_model.base_model(
-        inputs_embeds=model.embed(batch["input_ids"], audio),
-        attention_mask=mask,
-        position_ids=positions,
-        cache=cache,
-        use_cache=True,
-    ).last_hidden_state
-    return hidden, mask
-
-
-def shared_length(prompts: Sequence[Prompt], audio_token_id: int) -> int:
-    """How many tokens all prompts begin with, before any music and well before any label."""
-    length = min(
-        next(i for i, id_ in enumerate(p.ids) if id_ == audio_token_id or p.labels[i] != IGNORED)
-        for p in prompts
-    )
-    first = prompts[0].ids[:length]
-    while any(prompt.ids[:length] != first[:length] for prompt in prompts):
-        length -= 1
-    return max(length - 1, 0)  # the first label is foretold by the token before it
-
-
-@torch.no_grad()
-def opening_of(
-    model: MusiLingoForConditionalGeneration, prompts: Sequence[Prompt]
-) -> DynamicCache | None:
-    """Key/value states of the instructions that all prompts begin with; None where there are none.
-
-    Nothing in them depends on the projection: they are computed once for a whole run.
-    """
-    length = shared_length(prompts, model.config.audio_token_id)
-    if not length:
-        return None
-    tokens = torch.tensor([prompts[0].ids[:length]], device=model.device)
-    opening = DynamicCache(config=model.config.text_config)
-    model.language_model.base_model(tokens, cache=opening, use_cache=True)
-    return opening
+    losses, _ = token_losses(model, clips, opening)
+    return losses.sum(), len(losses)
 
 
 def train_step(

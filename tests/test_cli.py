@@ -60,6 +60,22 @@ def test_json_has_one_object_a_turn(folder: str, wav: Writer, capsys: Output) ->
     assert first["model"] == "tiny" and first["seed"] is None
 
 
+def test_choosing_names_the_likeliest_answer(folder: str, wav: Writer, capsys: Output) -> None:
+    song = str(wav(tone(7.5)))
+    fixed = ["--options", "slow", "fast", "neither", "--model", folder, "--device", "cpu"]
+    assert main(["choose", song, "How fast?", *fixed, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["options"] == ["slow", "fast", "neither"] and row["raw"] is False
+    assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
+    best = max(row["probabilities"])
+    assert row["answer"] == row["options"][row["probabilities"].index(best)]
+    assert main(["choose", song, "How fast?", *fixed, "--json", "--raw"]) == 0
+    assert json.loads(capsys.readouterr().out)["probabilities"] != row["probabilities"]
+    assert main(["choose", song, "How fast?", *fixed]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[0].endswith(f"%  {row['answer']}")
+
+
 def test_the_next_run_finds_the_features(folder: str, wav: Writer, capsys: Output) -> None:
     song = wav()
     for expected in (False, True):

@@ -182,6 +182,49 @@ def test_stop_strings_of_a_saved_model_end_its_replies(
     assert own.reply(messages, GREEDY).text() == plain[: plain.index(stop)].rstrip()
 
 
+def test_choosing_takes_off_what_is_likely_without_music(engine: ChatEngine, wav: Writer) -> None:
+    clip = engine.encode(wav(tone(9)))
+    options = ["slow", "fast", "neither slow nor fast"]
+    heard = engine.log_likelihoods([user("How fast?", clip.clip_id)], options)
+    unheard = engine.log_likelihoods([user("How fast?")], options)
+    asked = [user("How fast?", clip.clip_id)]
+    assert engine.choose(asked, options) == pytest.approx((heard - unheard).softmax(0).tolist())
+    assert engine.choose(asked, options, raw=True) == pytest.approx(heard.softmax(0).tolist())
+    assert not torch.allclose(heard, unheard)
+    assert sum(engine.choose(asked, options)) == pytest.approx(1)
+
+
+def test_the_chosen_order_follows_the_options(engine: ChatEngine, wav: Writer) -> None:
+    asked = [user("How fast?", engine.encode(wav(tone(9))).clip_id)]
+    there = engine.choose(asked, ["slow", "fast"])
+    assert engine.choose(asked, ["fast", "slow"]) == pytest.approx(there[::-1])
+
+
+def test_without_music_nothing_is_taken_off(engine: ChatEngine) -> None:
+    asked, options = [user("How fast?")], ["slow", "fast"]
+    plain = engine.log_likelihoods(asked, options).softmax(0).tolist()
+    assert engine.choose(asked, options) == pytest.approx(plain)
+
+
+def test_a_choice_after_a_long_conversation_drops_the_same_turns_for_all(
+    engine: ChatEngine, wav: Writer
+) -> None:
+    clip = engine.encode(wav())
+    talk = [user("a" * 150, clip.clip_id), assistant("b" * 150), user("c" * 150)]
+    kept = [user("c" * 150, clip.clip_id), assistant("d" * 50), user("e?")]
+    talk += [assistant("d" * 50), user("e?")]
+    options = ["no", "yes, very much so, from the beginning to the end"]
+    assert engine.choose(talk, options) == pytest.approx(engine.choose(kept, options))
+
+
+@pytest.mark.parametrize("options", [["slow"], ["slow", "slow"], ["slow", " "], []])
+def test_options_that_are_no_choice_are_refused(engine: ChatEngine, options: list[str]) -> None:
+    with pytest.raises(PromptError, match="two options"):
+        engine.choose([user("How fast?")], options)
+    with pytest.raises(PromptError, match="question"):
+        engine.choose([assistant("Hm.")], ["slow", "fast"])
+
+
 def test_questions_that_cannot_be_answered_say_why(engine: ChatEngine) -> None:
     with pytest.raises(PromptError, match="question"):
         engine.reply([])

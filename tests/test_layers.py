@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"errors"},
-    {"audio", "features", "configuration", "sampling", "schedule", "times"},
+    {"audio", "metrics", "features", "configuration", "sampling", "schedule", "times"},
     {"encoders", "generation", "prompt"},
     {"processing", "modeling", "data.manifest", "data.facts"},
-    {"weights"},
+    {"weights", "likelihood"},
     {"engine"},
     {"data", "training"},
     {"cli"},

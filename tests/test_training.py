@@ -12,16 +12,14 @@ from musilingo_core.data.facts import HEADS, Teacher
 from musilingo_core.data.manifest import Example
 from musilingo_core.errors import ConfigError
 from musilingo_core.features import Clip
+from musilingo_core.likelihood import opening_of
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor, collate
-from musilingo_core.prompt import Prompt
 from musilingo_core.schedule import TrainingConfig, learning_rate
 from musilingo_core.training import (
     initialise,
     loss_of,
-    opening_of,
     save_projection,
-    shared_length,
     train,
     validate,
 )
@@ -56,39 +54,6 @@ def test_the_loss_is_transformers_own(tiny_model: Model, processor: MusiLingoPro
     for given in (None, opening, opening):  # using it leaves it as it was
         total, tokens = loss_of(tiny_model, [[prompt] for prompt in prompts], given)
         assert float(total.detach()) / tokens == pytest.approx(float(theirs), rel=1e-4)
-
-
-def test_prompts_about_one_clip_share_its_music_but_not_their_words(
-    tiny_model: Model, processor: MusiLingoProcessor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("musilingo_core.training.ALIKE", 2)
-    asked = ("What is it?", "How long is it?", "What is at 0:04?")
-    clips = [
-        [processor.render(Example(clip, ((q, "A song."),)).messages(), find) for q in asked[:count]]
-        for clip, count in (("2", 3), ("8", 1), ("5", 2))
-    ]
-    prompts = [prompt for of_clip in clips for prompt in of_clip]
-    one_by_one = [loss_of(tiny_model, [[prompt]]) for prompt in prompts]
-    total, tokens = loss_of(tiny_model, clips, opening_of(tiny_model, prompts))
-    assert tokens == sum(count for _, count in one_by_one)
-    alone = sum(float(loss.detach()) for loss, _ in one_by_one)
-    assert float(total.detach()) == pytest.approx(alone, rel=1e-4)
-    (gradient,) = torch.autograd.grad(total, [tiny_model.multi_modal_projector.weight])
-    (whole,) = torch.autograd.grad(
-        tiny_model(**collate(prompts)).loss * tokens, [tiny_model.multi_modal_projector.weight]
-    )
-    torch.testing.assert_close(gradient, whole, rtol=1e-3, atol=1e-6)
-
-
-def test_the_opening_ends_before_music_labels_and_what_differs(
-    tiny_model: Model, processor: MusiLingoProcessor
-) -> None:
-    prompts = [processor.render(example.messages(), find) for example in EXAMPLES[:3]]
-    music = tiny_model.config.audio_token_id
-    assert shared_length(prompts, music) == prompts[0].ids.index(music) - 1
-    other = replace(prompts[1], ids=[prompts[1].ids[0], 5, *prompts[1].ids[2:]])
-    assert shared_length([prompts[0], other], music) == 0
-    assert shared_length([Prompt([1, 2, 3], [-100, 2, 3])], music) == 0
 
 
 def test_training_lowers_the_loss_and_moves_only_the_projection(
