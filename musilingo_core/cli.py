@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,10 +98,14 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train the projection from a manifest")
     train.add_argument("manifest", type=Path, metavar="MANIFEST")
     train.add_argument("--output", type=Path, required=True, metavar="DIR")
+    train.add_argument("--config", type=Path, metavar="TOML", help="settings of a stage")
     train.add_argument("--start", type=Path, metavar="FILE", help="a projection to go on from")
+    train.add_argument("--push-to-hub", metavar="NAME/REPOSITORY", help="share what was learnt")
+    train.add_argument("--tracker", metavar="PROJECT", help="show the run in trackio, too")
     _model_options(train)
-    for name, kind in _training_options():
-        train.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    for name, default in _training_defaults().items():
+        shown = f"default: {default}" if default != "" else ""
+        train.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=shown)
     train.set_defaults(run=_train)
     return parser
 
@@ -120,10 +123,12 @@ def _model_options(parser: argparse.ArgumentParser, model: bool = True) -> None:
         parser.add_argument("--model", type=Path, metavar="DIR", help="a saved model instead")
 
 
-def _training_options() -> list[tuple[str, type]]:
+def _training_defaults() -> dict[str, Any]:
+    from dataclasses import asdict
+
     from musilingo_core.schedule import TrainingConfig
 
-    return [(f.name, type(f.default)) for f in fields(TrainingConfig)]
+    return asdict(TrainingConfig())
 
 
 def _check_file(path: Path) -> None:
@@ -273,25 +278,52 @@ def _build_data(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from musilingo_core.data.manifest import read_manifest
-    from musilingo_core.schedule import TrainingConfig
-    from musilingo_core.training import clips_for, train
-    from musilingo_core.weights import blank_model
+    from accelerate import PartialState
 
-    given = {name: getattr(options, name) for name, _ in _training_options()}
-    config = TrainingConfig(**{name: v for name, v in given.items() if v is not None})
+    from musilingo_core.data.manifest import read_manifest
+    from musilingo_core.release import push_to_hub
+    from musilingo_core.schedule import TrainingConfig, read_settings
+    from musilingo_core.training import clips_for, train
+    from musilingo_core.weights import blank_model, find_device
+
+    settings: dict[str, Any] = read_settings(options.config) if options.config else {}
+    given = {name: getattr(options, name) for name in _training_defaults()}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    config = TrainingConfig(**settings)
+    examples = read_manifest(options.manifest)
+    tracker = _tracker(options.tracker, settings)
+    # Before anything is placed: gives each process of `accelerate launch` its GPU.
+    processes = PartialState(cpu=find_device(options.device).type == "cpu")
     model, processor = blank_model(options.preset, options.model, options.device, _Status())
-    train(
-        model,
-        processor,
-        read_manifest(options.manifest),
-        options.output,
-        config,
-        clips_for(model),
-        lambda row: print(json.dumps(row), flush=True),
-        options.start,
-    )
+
+    def report(row: dict[str, Any]) -> None:
+        print(json.dumps(row), flush=True)
+        if tracker is not None:
+            tracker.log(row, step=row["step"])
+
+    find_clip = clips_for(model)
+    train(model, processor, examples, options.output, config, find_clip, report, options.start)
+    if tracker is not None:
+        tracker.finish()
+    if options.push_to_hub and processes.is_main_process:
+        print(push_to_hub(options.output, options.push_to_hub), file=sys.stderr)
     return 0
+
+
+def _tracker(project: str | None, settings: dict[str, Any]) -> Any:
+    """trackio, begun for one run; None where it was not asked for.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    if project is None:
+        return None
+    try:
+        import trackio
+    except ImportError as error:
+        raise ConfigError("--tracker needs the package trackio: pip install trackio.") from error
+    trackio.init(project=project, config=settings)
+    return trackio
 
 
 class _Status:

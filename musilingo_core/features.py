@@ -63,6 +63,23 @@ class Clip:
         return replace(self, features=self.features[overlap], times=self.times[overlap])
 
 
+def cropped(clip: Clip, longest_s: float, place: float) -> Clip:
+    """A stretch of a clip as if it were the whole.
+
+    Args:
+        clip: Stays as it is where it is not longer.
+        longest_s: Seconds that the stretch may last; at least one row is kept.
+        place: Where it lies, 0 (the beginning) to 1 (the end).
+    """
+    rows = max(1, int((clip.times[:, 1] - clip.times[0, 0] <= longest_s).sum()))
+    if rows >= len(clip.features):
+        return clip
+    first = round(place * (len(clip.features) - rows))
+    times = clip.times[first : first + rows] - clip.times[first, 0]
+    features = clip.features[first : first + rows]
+    return replace(clip, features=features, times=times, duration_s=float(times.max()))
+
+
 def pool(features: Tensor, segments: int | None) -> Tensor:
     """Bounds a song's rows without losing its time line.
 

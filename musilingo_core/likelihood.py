@@ -46,7 +46,7 @@ def token_losses(
             for p, end in zip(clips, ends, strict=True)
         ]
         _, seen = _go_on(model, cache, seen, collate(music, left=True).to(model.device))
-    rest = []
+    rest: list[tuple[int, int, Prompt]] = []  # clip, number, what follows the music
     for clip, (prompts, end) in enumerate(zip(clips, ends, strict=True)):
         for p in prompts:
             left = Prompt(p.ids[end:], p.labels[end:], p.audio_features[end > begun :])

@@ -39,7 +39,7 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.audio_tower = AutoModel.from_config(config.audio_config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
-        self.multi_modal_projector = nn.Linear(
+        self.multi_modal_projector: Any = nn.Linear(
             config.audio_config.hidden_size,
             config.tokens_per_row * config.text_config.hidden_size,
         )

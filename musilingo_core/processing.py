@@ -60,6 +60,14 @@ class MusiLingoProcessor(ProcessorMixin):
             after_clip=self.after_clip,
         )
 
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make such a processor, but for the tokenizer."""
+        names = ("audio_token", "tokens_per_row", "segments", "system", "before_clip", "after_clip")
+        settings = {name: getattr(self, name) for name in names}
+        if self.stop_strings:
+            settings["stop_strings"] = list(self.stop_strings)
+        return settings
+
     def render(self, messages: Sequence[Message], find_clip: Callable[[str], Clip]) -> Prompt:
         """`prompt.render` in this model's form."""
         return render(messages, find_clip, self.tokenizer, self.form)

@@ -15,7 +15,7 @@ import re
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -76,11 +76,24 @@ class Prompt:
         self.ids += ids
         self.labels += [*ids[:learn], *[IGNORED] * (len(ids) - learn)]
 
+    def shortened(self, tokens: int) -> "Prompt":
+        """This prompt up to so many tokens of its last reply, whose end is then not learnt."""
+        last = next(i for i in range(len(self.labels), 0, -1) if self.labels[i - 1] != IGNORED)
+        first = last
+        while first and self.labels[first - 1] != IGNORED:
+            first -= 1
+        end = first + tokens if last - first > tokens else len(self.ids)
+        return replace(self, ids=self.ids[:end], labels=self.labels[:end])
 
-def user(text: str, clip_id: str | None = None) -> Message:
-    """A user's message: a question, with a song in front of it if one is named."""
+
+def user(text: str | None, clip_id: str | None = None) -> Message:
+    """A user's message: a question, with a song in front of it if one is named.
+
+    A song with None for a question asks for a caption, as the first stage of training does.
+    """
     clip = [{"type": "clip", "clip_id": clip_id}] if clip_id else []
-    return {"role": "user", "content": [*clip, {"type": "text", "text": text}]}
+    words = [{"type": "text", "text": text}] if text is not None else []
+    return {"role": "user", "content": [*clip, *words]}
 
 
 def assistant(text: str) -> Message:
@@ -205,8 +218,10 @@ def check(messages: Sequence[Message]) -> None:
         parts = message.get("content")
         if not isinstance(parts, list) or not all(_is_part(part) for part in parts):
             raise PromptError("A message's content is a list of text and clip parts.")
-        words = "".join(part["text"] for part in parts if part["type"] == "text").strip()
-        if not words and message["role"] == "user":  # a model may have nothing to say
+        texts = [part["text"] for part in parts if part["type"] == "text"]
+        asks_nothing = len(texts) < len(parts) and not texts  # music alone: for a caption
+        # A model may have nothing to say, a visitor may not.
+        if message["role"] == "user" and not asks_nothing and not "".join(texts).strip():
             raise PromptError("A message is empty; please write a question.")
 
 

@@ -1,44 +1,45 @@
-"""Teaches the projection: everything else is frozen.
+"""Teaches the projection: everything else is frozen, unless low-rank adapters are asked for.
 
 Prompts are rendered by the same function that chat uses, features come from files or the cache, so
 an epoch never runs the encoder. A run can be stopped at any time and resumed: the next loss is the
-one it would have been.
+one it would have been. Started by `accelerate launch`, several processes share each step.
 """
 
-import functools
-import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from accelerate import PartialState
+from accelerate.utils import reduce
 from torch import Tensor
-from torch.nn.utils import parametrize
 from transformers import DynamicCache
 
-from musilingo_core.data.facts import HEADS, Teacher
+from musilingo_core.adapter import add_adapter
+from musilingo_core.data.loader import Batch, Loader
 from musilingo_core.data.manifest import Example, FeatureFiles
 from musilingo_core.encoders import fingerprint
-from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.engine import hear
 from musilingo_core.errors import ConfigError, ManifestError
-from musilingo_core.features import Clip, FeatureCache, clip_id
+from musilingo_core.features import Clip, FeatureCache, clip_id, pool
 from musilingo_core.likelihood import opening_of, token_losses
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import Prompt
+from musilingo_core.release import save
 from musilingo_core.schedule import TrainingConfig, learning_rate
 from musilingo_core.weights import cache_folder, load_projection
+from musilingo_core.whitening import Whitened
 
 Report = Callable[[dict[str, Any]], None]
 
-FAINT = 0.03  # of the strongest direction: what varies less is not learnt along
+SAMPLED = 2000  # clips whose features are measured before the first step
+OPENED = 50  # clips whose prompts tell what all prompts begin with
 
 
 def train(
@@ -54,70 +55,100 @@ def train(
     """Trains the projection of a model in place; on a CPU it is left with eager attention.
 
     Args:
-        model: With its language model in the precision to train in.
+        model: With its language model in the precision to train in, or see `config.precision`.
         processor: Renders the examples.
         examples: `train` ones to learn from, `validation` ones to watch.
         folder: Gets `checkpoint.pt` (resumed from if it is there), `log.jsonl` and at the end
-            `projection.safetensors`.
+            what `release.save` writes.
         config: How.
         find_clip: Gives a clip of an example; by default from feature files.
         report: Called with each row of the log.
         start: A projection file to go on from, instead of a fresh draw.
 
     Raises:
-        ConfigError: There is nothing to train on, the checkpoint is of another run, or the encoder
-            has no such heads to train along.
+        ConfigError: There is nothing to train on, or the checkpoint is of another run.
     """
-    folder = Path(folder)
+    folder, processes = Path(folder), PartialState(cpu=model.device.type == "cpu")
     folder.mkdir(parents=True, exist_ok=True)
-    # What is said about one clip stands together: its features are read and kept once.
-    find_clip = functools.lru_cache(maxsize=1)(find_clip or FeatureFiles().get)
-    prompts = {
-        split: _by_clip(processor, [e for e in examples if e.split == split], find_clip)
+    find_clip = find_clip or FeatureFiles().get
+    data = {
+        split: Loader(processor, [e for e in examples if e.split == split], find_clip, config)
         for split in ("train", "validation")
     }
-    if not prompts["train"]:
+    if not len(data["train"]):
         raise ConfigError("The manifest has no example of the split “train”.")
-    model.requires_grad_(False)
-    if model.device.type == "cpu":  # the fused kernel's backward pass is slow there
-        model.language_model.set_attn_implementation("eager")
-    projection = model.multi_modal_projector.float().requires_grad_(True)
-    if start is None:
-        initialise(model, config.seed)
-    else:
-        load_projection(model, start)
-    if config.along:
-        _keep_to(projection, _directions(model, config.along, prompts["train"]))
+    first_prompts = data["train"].some(OPENED)
+    learnt = _prepare(model, config, start, data["train"])
     optimizer = torch.optim.AdamW(
-        [p for p in projection.parameters() if p.requires_grad],
-        config.learning_rate,
-        weight_decay=config.weight_decay,
+        learnt.values(), config.learning_rate, weight_decay=config.weight_decay
     )
-    made_of = {"config": asdict(config), "data": _digest(prompts, start)}
-    first = _resume(folder / "checkpoint.pt", projection, optimizer, made_of)
-    _cut_log(folder / "log.jsonl", first)
+    half = config.precision == "float16"  # its small gradients would vanish unscaled
+    scaler = torch.amp.GradScaler(model.device.type, init_scale=2.0**10, enabled=half)
+    run = {"config": asdict(config), "processes": processes.num_processes}
+    run["data"] = _digest(data, start)
+    first = _resume(folder / "checkpoint.pt", learnt, optimizer, scaler, run)
+    if processes.is_main_process:
+        _cut_log(folder / "log.jsonl", first)
+    # With adapters the language model changes, and what it makes of the opening with it.
+    opening = None if config.lora_rank else opening_of(model, first_prompts)
     begun = time.monotonic()
-    batches = _batches(prompts["train"], config, first)
-    opening = opening_of(model, [p for of_split in prompts.values() for c in of_split for p in c])
     for step in range(first, config.steps):
         rate = learning_rate(step, config)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = train_step(model, optimizer, next(batches), config.clip_norm, opening)
+        numbers = range(
+            step * config.accumulation * processes.num_processes + processes.process_index,
+            (step + 1) * config.accumulation * processes.num_processes,
+            processes.num_processes,
+        )
+        batches = map(data["train"].shuffled, numbers)
+        loss = train_step(model, optimizer, batches, config.clip_norm, opening, scaler)
         row: dict[str, Any] = {"step": step + 1, "loss": loss, "learning_rate": rate}
+        row["epoch"] = round((numbers[-1] + 1) / len(data["train"]), 3)
         done = step + 1 - first
         row["left_s"] = round((time.monotonic() - begun) / done * (config.steps - step - 1))
-        if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
-            row["validation_loss"] = validate(
-                model, prompts["validation"], config.batch_size, opening
-            )
-            _checkpoint(folder / "checkpoint.pt", projection, optimizer, step + 1, made_of)
-        with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(row) + "\n")
-        report(row)
-    if config.along:
-        parametrize.remove_parametrizations(projection, "weight")
-    save_projection(model, folder / "projection.safetensors")
+        validated = (step + 1) % config.validate_every == 0 or step + 1 == config.steps
+        if validated:
+            row["validation_loss"] = validate(model, data["validation"], opening)
+        if processes.is_main_process:
+            if validated:
+                _checkpoint(folder / "checkpoint.pt", learnt, optimizer, scaler, step + 1, run)
+            with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(row) + "\n")
+            report(row)
+    if isinstance(model.multi_modal_projector, Whitened):
+        model.multi_modal_projector = model.multi_modal_projector.plain()
+    if processes.is_main_process:
+        save(model, processor, folder, config, examples, _read_log(folder / "log.jsonl"))
+    processes.wait_for_everyone()
+
+
+def _prepare(
+    model: MusiLingoForConditionalGeneration,
+    config: TrainingConfig,
+    start: str | Path | None,
+    data: Loader,
+) -> dict[str, torch.nn.Parameter]:
+    """Readies a model for training; gives what learns, by name."""
+    model.requires_grad_(False)
+    if config.precision != "auto":
+        model.language_model.to(getattr(torch, config.precision))
+    if model.device.type == "cpu":  # the fused kernel's backward pass is slow there
+        model.language_model.set_attn_implementation("eager")
+    projection = model.multi_modal_projector.float()
+    if start is not None:
+        load_projection(model, start)
+    rows = torch.cat([pool(f, model.config.segments) for f in data.features(SAMPLED)])
+    rows = rows.to(model.device)
+    if config.whiten:
+        projection = model.multi_modal_projector = Whitened(projection, rows, config.whiten)
+    if start is None:
+        words: Any = model.get_input_embeddings()
+        initialise(projection, rows, words.weight, config.seed)
+    model.multi_modal_projector.requires_grad_(True)
+    if config.lora_rank:
+        add_adapter(model.language_model, config.lora_rank, config.seed)
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def clips_for(model: MusiLingoForConditionalGeneration) -> Callable[[str], Clip]:
@@ -136,68 +167,21 @@ def clips_for(model: MusiLingoForConditionalGeneration) -> Callable[[str], Clip]
     return find
 
 
-def initialise(model: MusiLingoForConditionalGeneration, seed: int) -> None:
+@torch.no_grad()
+def initialise(projection: torch.nn.Module, rows: Tensor, words: Tensor, seed: int) -> None:
     """Draws a projection whose output has the size of word embeddings.
 
     Args:
-        model: Its `multi_modal_projector` is overwritten.
+        projection: A linear layer or a whitened one; is overwritten.
+        rows: (rows, size), features as they will come.
+        words: (vocabulary, hidden), the word embeddings.
         seed: Of the draw.
     """
-    words: Any = model.get_input_embeddings()
-    scale = float(words.weight.detach().float().std())
-    linear = model.multi_modal_projector
+    linear: Any = projection.inner if isinstance(projection, Whitened) else projection
     dice = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        values = torch.randn(linear.weight.shape, generator=dice)
-        linear.weight.copy_(values * scale / linear.in_features**0.5)
-        linear.bias.zero_()
-
-
-class _Along(torch.nn.Module):
-    """Lets a weight change only along some directions (k, size) of its input."""
-
-    directions: Tensor
-
-    def __init__(self, directions: Tensor, outputs: int) -> None:
-        super().__init__()
-        self.register_buffer("directions", directions)
-        self.change = torch.nn.Parameter(directions.new_zeros(outputs, len(directions)))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight + self.change @ self.directions
-
-
-def _keep_to(projection: torch.nn.Linear, directions: Tensor) -> None:
-    """A projection's weight now changes only along directions (k, size), its bias not at all.
-
-    A bias would move what is said of everything, of noise too.
-    """
-    projection.requires_grad_(False)
-    along = _Along(directions.to(projection.weight), projection.out_features)
-    parametrize.register_parametrization(projection, "weight", along)
-
-
-def _directions(
-    model: MusiLingoForConditionalGeneration, heads: str, clips: Sequence[Sequence[Prompt]]
-) -> Tensor:
-    """What some tag heads read, as directions (k, size) in which these clips vary alike.
-
-    Heads for like tags read nearly the same; what is left of one when the others are known is noise
-    and is left out.
-    """
-    encoder = model.audio_tower
-    if heads not in HEADS or not isinstance(encoder, MusicnnEncoder):
-        raise ConfigError(
-            f"Training along “{heads}” is not possible: it needs musicnn as encoder and one of "
-            f"{', '.join(HEADS)}."
-        )
-    teacher = Teacher(encoder)
-    weights = teacher.heads()[[teacher.number[tag] for tag in HEADS[heads]]].cpu()
-    read = torch.cat([prompts[0].audio_features[0] for prompts in clips]) @ weights.T
-    _, sizes, axes = torch.linalg.svd(read, full_matrices=False)
-    spread = sizes / len(read) ** 0.5
-    kept = spread > FAINT * spread[0]
-    return (axes[kept] / spread[kept].unsqueeze(1)) @ weights
+    linear.weight.copy_(torch.randn(linear.weight.shape, generator=dice))
+    linear.bias.zero_()
+    linear.weight.mul_(words.float().std() / projection(rows).std())
 
 
 def loss_of(
@@ -216,125 +200,113 @@ def loss_of(
 def train_step(
     model: MusiLingoForConditionalGeneration,
     optimizer: torch.optim.Optimizer,
-    clips: Sequence[Sequence[Prompt]],
+    batches: Iterable[Batch],
     clip_norm: float,
     opening: DynamicCache | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> float:
-    """One optimizer step; gives the mean loss a token before it."""
+    """One optimizer step over some batches; gives the mean loss a token before it.
+
+    Each token counts alike, in whichever batch and on whichever process it stands.
+    """
+    scaler = scaler or torch.amp.GradScaler(model.device.type, enabled=False)
     optimizer.zero_grad(set_to_none=True)
-    loss, tokens = loss_of(model, clips, opening)
-    (loss / tokens).backward()
-    torch.nn.utils.clip_grad_norm_(model.multi_modal_projector.parameters(), clip_norm)
-    optimizer.step()
-    return float(loss.detach()) / tokens
+    counts = torch.zeros(2, dtype=torch.float64)  # summed loss, tokens
+    for clips in batches:
+        loss, tokens = loss_of(model, clips, opening)
+        scaler.scale(loss).backward()
+        counts += torch.tensor([float(loss.detach()), tokens], dtype=torch.float64)
+    counts = _over_processes(counts, model.device)
+    learnt = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter in learnt:
+        parameter.grad = reduce(parameter.grad, "sum") / float(counts[1])
+    scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(learnt, clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return float(counts[0] / counts[1])
 
 
 @torch.no_grad()
 def validate(
-    model: MusiLingoForConditionalGeneration,
-    clips: Sequence[Sequence[Prompt]],
-    batch_size: int,
-    opening: DynamicCache | None = None,
+    model: MusiLingoForConditionalGeneration, data: Loader, opening: DynamicCache | None = None
 ) -> float | None:
     """Mean loss a token over held-out clips; None when there are none."""
-    total, tokens = 0.0, 0
-    for start in range(0, len(clips), batch_size):
-        loss, count = loss_of(model, clips[start : start + batch_size], opening)
-        total, tokens = total + float(loss), tokens + count
+    processes = PartialState()
+    counts = torch.zeros(2, dtype=torch.float64)
+    for number in range(processes.process_index, len(data), processes.num_processes):
+        loss, tokens = loss_of(model, data.plain(number), opening)
+        counts += torch.tensor([float(loss), tokens], dtype=torch.float64)
+    total, tokens = _over_processes(counts, model.device).tolist()
     return total / tokens if tokens else None
 
 
-def save_projection(model: MusiLingoForConditionalGeneration, path: str | Path) -> None:
-    """Writes the projection alone, bfloat16, whole or not at all."""
-    path = Path(path)
-    state = model.multi_modal_projector.state_dict()
-    temporary = path.with_suffix(".tmp")
-    save_file({k: v.detach().bfloat16().contiguous() for k, v in state.items()}, temporary)
-    os.replace(temporary, path)
+def _over_processes(counts: Tensor, device: torch.device) -> Tensor:
+    """Sums over processes; where there is one, the same."""
+    if PartialState().num_processes == 1:
+        return counts
+    return reduce(counts.float().to(device), "sum").double().cpu()
 
 
-def _by_clip(
-    processor: MusiLingoProcessor,
-    examples: Sequence[Example],
-    find_clip: Callable[[str], Clip],
-) -> list[list[Prompt]]:
-    """For each clip the prompts about it."""
-    clips: dict[str, list[Prompt]] = {}
-    for example in examples:
-        prompt = processor.render(example.messages(), find_clip)
-        clips.setdefault(example.clip, []).append(prompt)
-    return list(clips.values())
-
-
-def _batches(
-    clips: Sequence[Sequence[Prompt]], config: TrainingConfig, first: int
-) -> Iterator[list[Sequence[Prompt]]]:
-    """Endless batches of clips with prompts of like length, from step `first`.
-
-    The same for the same seed.
-    """
-    lengths = [max(len(prompt.ids) for prompt in prompts) for prompts in clips]
-    step, epoch = 0, 0
-    while True:
-        rng = Random(f"{config.seed}-{epoch}")
-        order = list(range(len(clips)))
-        rng.shuffle(order)
-        # Sorted inside windows of sixteen batches: little padding, still random.
-        window = 16 * config.batch_size
-        windows = [order[i : i + window] for i in range(0, len(order), window)]
-        order = [n for w in windows for n in sorted(w, key=lengths.__getitem__)]
-        groups = [order[i : i + config.batch_size] for i in range(0, len(order), config.batch_size)]
-        rng.shuffle(groups)
-        for group in groups:
-            if step >= first:
-                yield [clips[n] for n in group]
-            step += 1
-        epoch += 1
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """Rows of a log; a last line that was cut off is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
 
 
 def _cut_log(path: Path, steps: int) -> None:
     """Drops rows of steps that will be taken again."""
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        path.write_text("".join(lines[:steps]), encoding="utf-8")
+    rows = _read_log(path)[:steps]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _digest(clips: dict[str, list[list[Prompt]]], start: str | Path | None) -> str:
-    """Tells runs apart that learn from other words, other music or another beginning."""
-    digest = hashlib.sha256(Path(start).read_bytes() if start is not None else b"")
-    for split in sorted(clips):
-        for prompt in (prompt for prompts in clips[split] for prompt in prompts):
-            digest.update(str((split, prompt.ids)).encode())
-            for rows in prompt.audio_features:
-                digest.update(rows.numpy().tobytes())
-    return digest.hexdigest()
+def _digest(data: dict[str, Loader], start: str | Path | None) -> str:
+    """Tells runs apart that learn from other data or from another beginning."""
+    begun = sha256(Path(start).read_bytes()).hexdigest() if start is not None else ""
+    return ":".join([*(loader.digest() for loader in data.values()), begun])
 
 
 def _checkpoint(
-    path: Path, projection: torch.nn.Module, optimizer: Any, step: int, made_of: dict[str, Any]
+    path: Path,
+    learnt: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    step: int,
+    run: dict[str, Any],
 ) -> None:
+    """Writes all that the next step depends on, whole or not at all."""
     state = {
-        "projection": projection.state_dict(),
+        "learnt": {name: parameter.detach() for name, parameter in learnt.items()},
         "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict(),
         "step": step,
-        **made_of,
+        **run,
     }
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
     os.replace(temporary, path)
 
 
+@torch.no_grad()
 def _resume(
-    path: Path, projection: torch.nn.Module, optimizer: Any, made_of: dict[str, Any]
+    path: Path,
+    learnt: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    run: dict[str, Any],
 ) -> int:
     """Takes up a checkpoint if there is one; gives the step to go on with."""
     if not path.is_file():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if {name: state.get(name) for name in made_of} != made_of:
+    if {name: state.get(name) for name in run} != run:
         raise ConfigError(
             f"{path} is of a run with other settings or other data; choose another folder."
         )
-    projection.load_state_dict(state["projection"])
+    for name, parameter in learnt.items():
+        parameter.copy_(state["learnt"][name])
     optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
     return int(state["step"])

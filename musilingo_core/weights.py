@@ -25,9 +25,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from musilingo_core.adapter import merge_adapter
 from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.encoders import MusicEncoder
 from musilingo_core.encoders.mert import MertEncoder
@@ -323,16 +324,33 @@ def compose(
 
 
 def load_projection(model: MusiLingoForConditionalGeneration, path: str | Path) -> None:
-    """Reads a file of `training.save_projection` into a model.
+    """Reads what `save_projection` wrote into a model.
+
+    Args:
+        model: Changed in place.
+        path: The file, or the folder of a training run: then its adapters are merged too, if it
+            has any.
 
     Raises:
         CheckpointError: Names or shapes do not fit.
+        ConfigError: There are adapters, and the package they need is not installed.
     """
+    file = Path(path) / "projection.safetensors" if Path(path).is_dir() else Path(path)
     try:
-        state = load_file(path)
-        model.multi_modal_projector.load_state_dict(state)
+        model.multi_modal_projector.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(path, detail=str(error).splitlines()[-1].strip()) from error
+        raise CheckpointError(file, detail=str(error).splitlines()[-1].strip()) from error
+    if (adapter := Path(path) / "adapter").is_dir():
+        merge_adapter(model.language_model, adapter)
+
+
+def save_projection(model: MusiLingoForConditionalGeneration, path: str | Path) -> None:
+    """Writes the projection alone, bfloat16, whole or not at all."""
+    path = Path(path)
+    state = model.multi_modal_projector.state_dict()
+    temporary = path.with_suffix(".tmp")
+    save_file({k: v.detach().bfloat16().contiguous() for k, v in state.items()}, temporary)
+    os.replace(temporary, path)
 
 
 def served_dtype(device: torch.device) -> torch.dtype:

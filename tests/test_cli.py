@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -214,6 +215,75 @@ def test_train_learns_from_a_manifest_of_sound_and_features(
     assert main([*command, "--steps", "2", "--batch-size", "2", "--learning-rate", "0.01"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert set(load_file(tmp_path / "run" / "projection.safetensors")) == {"weight", "bias"}
+
+
+def manifest_of(folder: Path, encoder: MusicnnEncoder, clips: int) -> Path:
+    """A manifest of made-up features, and those."""
+    rows = range(1, clips + 1)
+    made = [replace(make_clip(n, key=f"{n:016x}"), fingerprint=fingerprint(encoder)) for n in rows]
+    write_features(made, folder / "many.safetensors")
+    lines = [
+        {"clip": f"many.safetensors#{n:016x}", "instruction": "How long?", "response": f"{n} rows."}
+        for n in rows
+    ]
+    manifest = folder / "m.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return manifest
+
+
+def test_a_stage_is_a_file_and_options_come_before_it(
+    folder: str, tmp_path: Path, capsys: Output, tiny_encoder: MusicnnEncoder
+) -> None:
+    manifest = manifest_of(tmp_path, tiny_encoder, 2)
+    (tmp_path / "stage.toml").write_text("steps = 3\nlearning_rate = 0.5\nwarmup_steps = 0\n")
+    command = ["train", str(manifest), "--output", str(tmp_path / "run"), "--model", folder]
+    command += ["--device", "cpu", "--config", str(tmp_path / "stage.toml"), "--steps", "2"]
+    assert main(command) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 2 and rows[0]["learning_rate"] == 0.5
+    assert "- `steps = 2`" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_a_tracker_that_is_not_installed_is_said_before_anything_is_loaded(
+    tmp_path: Path, capsys: Output, tiny_encoder: MusicnnEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    manifest = manifest_of(tmp_path, tiny_encoder, 1)
+    command = ["train", str(manifest), "--output", str(tmp_path / "run"), "--model", "nowhere"]
+    assert main([*command, "--tracker", "mine"]) == 2
+    assert "pip install trackio" in capsys.readouterr().err
+
+
+def test_two_processes_learn_what_one_would_with_twice_the_batches(
+    folder: str, tmp_path: Path, tiny_encoder: MusicnnEncoder
+) -> None:
+    manifest = manifest_of(tmp_path, tiny_encoder, 8)
+    # What `accelerate launch` starts on GPUs; by itself it starts CPU processes through MPI only.
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    fixed = ["train", str(manifest), "--model", folder, "--device", "cpu", "--batch-size", "2"]
+    fixed += ["--steps", "4", "--learning-rate", "0.01", "--output"]
+    done = subprocess.run(
+        [*launch, "-m", "musilingo_core", *fixed, str(tmp_path / "two")],
+        capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert main([*fixed, str(tmp_path / "one"), "--accumulation", "2"]) == 0
+    two, one = (
+        [json.loads(line)["loss"] for line in (tmp_path / n / "log.jsonl").read_text().splitlines()]
+        for n in ("two", "one")
+    )
+    assert len(done.stdout.splitlines()) == 4  # one of them speaks
+    assert two == pytest.approx(one, rel=1e-4)
+    learnt = [load_file(tmp_path / n / "projection.safetensors")["weight"] for n in ("two", "one")]
+    torch.testing.assert_close(learnt[0], learnt[1], rtol=0.02, atol=1e-3)
 
 
 def test_another_projection_is_spoken_with(

@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"errors"},
-    {"audio", "metrics", "features", "configuration", "sampling", "schedule", "times"},
+    {"adapter", "audio", "metrics", "features", "configuration", "sampling", "schedule", "times"},
     {"encoders", "generation", "prompt"},
-    {"processing", "modeling", "data.manifest", "data.facts"},
+    {"processing", "modeling", "data.manifest", "data.facts", "whitening"},
     {"weights", "likelihood"},
-    {"engine"},
-    {"data", "training"},
+    {"engine", "release"},
+    {"data"},
+    {"training"},
     {"cli"},
 ]
 

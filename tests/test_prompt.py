@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+from musilingo_core.data.manifest import Example
 from musilingo_core.errors import ClipNotFound, ContextTooLong, PromptError
 from musilingo_core.features import Clip
 from musilingo_core.processing import MusiLingoProcessor
@@ -15,6 +16,7 @@ from musilingo_core.prompt import (
     fit,
     render,
     user,
+    without_clips,
 )
 from tests.conftest import make_clip
 
@@ -60,6 +62,25 @@ def test_chat_and_training_render_the_same_tokens(tokenizer: Any) -> None:
     asked = render(talk, find, tokenizer, FORM)
     trained = render([*talk, assistant("So.")], find, tokenizer, FORM)
     assert trained.ids[: len(asked.ids)] == asked.ids
+
+
+def test_a_caption_follows_music_without_a_question(tokenizer: Any) -> None:
+    prompt = render(Example("song", (("", "A waltz."),)).messages(), find, tokenizer, FORM)
+    assert shown(tokenizer, prompt.ids) == (
+        "<|im_start|>system\nListen.<|im_end|>\n"
+        "<|im_start|>user\n♪♪♪♪♪♪♪♪\n<|im_end|>\n"
+        "<|im_start|>assistant\nA waltz.<|im_end|>\n"
+    )
+    with pytest.raises(PromptError, match="empty"):
+        render([user(None)], find, tokenizer, FORM)
+    with pytest.raises(PromptError, match="empty"):
+        render([user(" ", "song")], find, tokenizer, FORM)
+
+
+def test_without_clips_the_words_are_left(tokenizer: Any) -> None:
+    talk = [user("What at 0:12?", "song"), assistant("A man."), user("Why?")]
+    bare = [user("What at 0:12?"), assistant("A man."), user("Why?")]
+    assert without_clips(talk) == bare == without_clips(bare)
 
 
 def test_a_moment_brings_its_own_music(tokenizer: Any) -> None:

@@ -17,7 +17,6 @@ from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
-from musilingo_core.training import save_projection
 from musilingo_core.weights import (
     PRESETS,
     Wheel,
@@ -30,6 +29,7 @@ from musilingo_core.weights import (
     load_folder,
     load_preset,
     load_projection,
+    save_projection,
 )
 from tests.conftest import make_clip
 

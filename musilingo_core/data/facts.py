@@ -44,7 +44,6 @@ GENRES = {
 FEMALE = ("m:female", "m:woman", "m:female vocal", "m:female voice", "s:female vocalists")
 MALE = ("m:male", "m:man", "m:male vocal", "m:male voice", "s:male vocalists")
 VOICE = ("m:vocal", "m:vocals", "m:singing", "m:voice", "m:choir", "m:choral", "m:opera")
-HEADS = {"voices": VOICE + MALE + FEMALE}  # what may be trained apart from the rest
 DRUMS = ("m:drums", "m:beat", "m:beats")
 
 VOICE_SURE, VOICE_ABSENT = 0.30, 0.13  # probability of the likeliest voice tag

@@ -28,7 +28,7 @@ class Example:
 
     Attributes:
         clip: Where the music is, as in the manifest, made absolute.
-        turns: (instruction, response) pairs in order.
+        turns: (instruction, response) pairs in order; a caption's instruction is empty.
         split: `train`, `validation` or `test`.
         source: Where it comes from, for reports.
     """
@@ -42,7 +42,7 @@ class Example:
         """The conversation, with the clip's place as its id."""
         messages = []
         for number, (instruction, response) in enumerate(self.turns):
-            messages.append(user(instruction, None if number else self.clip))
+            messages.append(user(instruction or None, None if number else self.clip))
             messages.append(assistant(response))
         return messages
 
@@ -108,10 +108,11 @@ def write_manifest(examples: Iterable[Example], path: str | Path) -> None:
     """Writes examples; clips below the manifest's folder become relative to it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    folder = f"{path.parent.resolve()}/"
     with path.open("w", encoding="utf-8") as file:
         for example in examples:
             turns = [{"instruction": i, "response": r} for i, r in example.turns]
-            row: dict[str, Any] = {"clip": example.clip.removeprefix(f"{path.parent.resolve()}/")}
+            row: dict[str, Any] = {"clip": example.clip.removeprefix(folder)}
             row |= turns[0] if len(turns) == 1 else {"turns": turns}
             row |= {"split": example.split, "source": example.source}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

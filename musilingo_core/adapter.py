@@ -1,0 +1,79 @@
+"""Low-rank adapters of the language model (LoRA, arXiv 2106.09685): for who wants more than a line.
+
+They are peft's, in its file format; only this file knows the package, and it is needed only where
+adapters are.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from musilingo_core.errors import CheckpointError, ConfigError
+
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+
+
+def add_adapter(language_model: nn.Module, rank: int, seed: int) -> None:
+    """Gives every linear layer of a language model but the last an adapter that learns.
+
+    Args:
+        language_model: Changed in place; says the same as before until the adapters have learnt.
+        rank: Of the adapters; their scale is 2.
+        seed: Of their first values.
+
+    Raises:
+        ConfigError: The package `peft` is not installed.
+    """
+    peft = _peft()
+    torch.manual_seed(seed)
+    settings = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    peft.inject_adapter_in_model(settings, language_model)
+    for name, parameter in language_model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()  # however coarse what is frozen
+
+
+def save_adapter(language_model: nn.Module, folder: str | Path) -> None:
+    """Writes the adapters as peft does: weights (float32) and their settings."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model: Any = language_model
+    state = _peft().get_peft_model_state_dict(model)
+    save_file({k: v.detach().float().contiguous() for k, v in state.items()}, folder / WEIGHTS)
+    model.peft_config["default"].save_pretrained(folder)
+
+
+@torch.no_grad()
+def merge_adapter(language_model: nn.Module, folder: str | Path) -> None:
+    """Adds what adapters have learnt to a language model's own weights; costs nothing afterwards.
+
+    Raises:
+        ConfigError: The package `peft` is not installed.
+        CheckpointError: There are no such adapters, or they do not fit the model.
+    """
+    peft = _peft()
+    try:
+        settings = peft.LoraConfig.from_pretrained(folder)
+        state = load_file(Path(folder) / WEIGHTS)
+        peft.inject_adapter_in_model(settings, language_model)
+        unfit = peft.set_peft_model_state_dict(language_model, state).unexpected_keys
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(folder, detail=str(error).splitlines()[0]) from error
+    if unfit:
+        raise CheckpointError(folder, unexpected=unfit)
+    for name, layer in list(language_model.named_modules()):
+        if hasattr(layer, "get_base_layer"):
+            layer.merge()
+            language_model.set_submodule(name, layer.get_base_layer())
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise ConfigError("Adapters need the package peft: pip install peft.") from error
+    return peft

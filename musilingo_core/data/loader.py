@@ -1,0 +1,124 @@
+"""Examples into batches of prompts: grouped by clip, shuffled, rendered when they are needed.
+
+Which batch comes when follows from the seed alone, so a run can go on from any step, and several
+processes can each take their part without a word between them.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+from torch import Tensor
+
+from musilingo_core.data.manifest import Example
+from musilingo_core.features import Clip, cropped
+from musilingo_core.processing import MusiLingoProcessor
+from musilingo_core.prompt import Prompt
+from musilingo_core.schedule import TrainingConfig
+
+Batch = list[list[Prompt]]  # for each clip the prompts that begin with it
+
+
+class Loader:
+    """The examples of one split.
+
+    Args:
+        processor: Renders them.
+        examples: What is said about one clip may stand anywhere among them.
+        find_clip: Gives a clip by its place.
+        config: Batch size, seed, crops.
+    """
+
+    def __init__(
+        self,
+        processor: MusiLingoProcessor,
+        examples: Sequence[Example],
+        find_clip: Callable[[str], Clip],
+        config: TrainingConfig,
+    ) -> None:
+        self.processor, self.config = processor, config
+        # What is said about one clip is rendered together: its features are read once.
+        self.find_clip = functools.lru_cache(maxsize=1)(find_clip)
+        clips: dict[str, list[Example]] = {}
+        for example in examples:
+            clips.setdefault(example.clip, []).append(example)
+        self.clips = list(clips.values())
+        self._order = functools.lru_cache(maxsize=1)(self._shuffled)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-len(self.clips) // self.config.batch_size)
+
+    def shuffled(self, number: int) -> Batch:
+        """Batch by number, epoch after epoch without end, the same for the same seed."""
+        epoch, place = divmod(number, len(self))
+        return [self._render(self.clips[n], epoch) for n in self._order(epoch)[place]]
+
+    def plain(self, number: int) -> Batch:
+        """Batch by number in the manifest's order, clips whole: for validation."""
+        start = number * self.config.batch_size
+        clips = self.clips[start : start + self.config.batch_size]
+        return [self._render(examples, None) for examples in clips]
+
+    def some(self, clips: int) -> list[Prompt]:
+        """The prompts about some clips, spread evenly over the manifest."""
+        step = max(1, len(self.clips) // clips)
+        return [p for examples in self.clips[::step][:clips] for p in self._render(examples, None)]
+
+    def features(self, clips: int) -> list[Tensor]:
+        """Feature rows (rows, size) of some clips, spread evenly over the manifest."""
+        step = max(1, len(self.clips) // clips)
+        return [
+            self.find_clip(examples[0].clip).features for examples in self.clips[::step][:clips]
+        ]
+
+    def digest(self) -> str:
+        """Tells this data from other data: words, places, and the files that hold features."""
+        digest = hashlib.sha256()
+        files: set[str] = set()
+        for examples in self.clips:
+            for example in examples:
+                digest.update(str((example.clip, example.turns)).encode())
+                files.add(example.clip.partition("#")[0])
+        for file in sorted(files):
+            if Path(file).is_file():
+                digest.update(
+                    str((Path(file).stat().st_size, Path(file).stat().st_mtime_ns)).encode()
+                )
+        return digest.hexdigest()
+
+    def _shuffled(self, epoch: int) -> list[list[int]]:
+        """Numbers of clips, batch by batch: of like length, else at random."""
+        rng = Random(f"{self.config.seed}-{epoch}")
+        order = list(range(len(self.clips)))
+        rng.shuffle(order)
+        # Sorted inside windows of sixteen batches: little padding, still random.
+        size = self.config.batch_size
+        windows = [order[i : i + 16 * size] for i in range(0, len(order), 16 * size)]
+        order = [n for window in windows for n in sorted(window, key=self._length)]
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        rng.shuffle(batches)
+        return batches
+
+    def _length(self, number: int) -> int:
+        """Characters of the longest conversation about a clip."""
+        return max(sum(len(i) + len(r) for i, r in e.turns) for e in self.clips[number])
+
+    def _render(self, examples: Sequence[Example], epoch: int | None) -> list[Prompt]:
+        """The prompts about one clip; in an epoch, about a stretch of it drawn for that epoch."""
+        config = self.config
+
+        def find(place: str) -> Clip:
+            clip = self.find_clip(place)
+            if not config.crop_s:
+                return clip
+            if epoch is None:
+                return cropped(clip, config.crop_s, 0.5)
+            return cropped(clip, config.crop_s, Random(f"{config.seed}-{epoch}-{place}").random())
+
+        prompts = [self.processor.render(example.messages(), find) for example in examples]
+        if not config.max_response_tokens:
+            return prompts
+        return [prompt.shortened(config.max_response_tokens) for prompt in prompts]
