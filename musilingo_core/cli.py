@@ -82,18 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     _model_options(encode, model=False)
     encode.set_defaults(run=_encode)
 
-    build = commands.add_parser("build-data", help="make training data")
-    build.add_argument("what", choices=["starter"])
-    build.add_argument("--music", type=Path, nargs="+", required=True, metavar="MANIFEST")
-    build.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="MANIFEST")
-    build.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="MANIFEST")
-    build.add_argument("--output", type=Path, required=True, metavar="DIR")
-    build.add_argument("--clips", type=int, default=10_000)
-    build.add_argument("--seed", type=int, default=0)
-    build.add_argument(
-        "--singers", type=float, default=0.0, help="share of clips only asked who sings"
-    )
-    build.set_defaults(run=_build_data)
+    build = commands.add_parser("build-data", help="make training and test data")
+    _build_parsers(build.add_subparsers(required=True, metavar="WHAT"))
 
     train = commands.add_parser("train", help="train the projection from a manifest")
     train.add_argument("manifest", type=Path, metavar="MANIFEST")
@@ -108,6 +98,73 @@ def _parser() -> argparse.ArgumentParser:
         train.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=shown)
     train.set_defaults(run=_train)
     return parser
+
+
+def _build_parsers(kinds: Any) -> None:
+    """What `build-data` can make: the published sets, MusicInstruct anew, the starter's data."""
+
+    def kind(name: str, run: Callable[[argparse.Namespace], Any], what: str) -> Any:
+        parser = kinds.add_parser(name, help=what)
+        parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+        parser.add_argument("--json", action="store_true", help="the report as JSON")
+        parser.set_defaults(run=lambda options: _report(run(options), options.json))
+        return parser
+
+    def published(parser: Any, files: str, nargs: str | None = None) -> None:
+        parser.add_argument("files", type=Path, metavar=files, nargs=nargs)
+        sounds = parser.add_mutually_exclusive_group(required=True)
+        sounds.add_argument("--sounds", type=Path, metavar="DIR", help="sound files, named by id")
+        sounds.add_argument("--no-sounds", action="store_true", help="keep every row, for its text")
+        parser.add_argument(
+            "--beside", type=Path, nargs="*", default=[], metavar="MANIFEST",
+            help="used together with it: no clip may be in two splits",
+        )  # fmt: skip
+
+    def validated(parser: Any) -> None:
+        parser.add_argument(
+            "--validation", type=float, default=0.02, help="share of training clips held out"
+        )
+
+    captions = kind("lp-musiccaps", _build_lp_musiccaps, "captions of LP-MusicCaps-MSD")
+    published(captions, "DATA_DIR")
+    captions.add_argument("--captions", nargs="+", default=["writing"], metavar="KIND")
+    captions = kind("musiccaps", _build_musiccaps, "captions of MusicCaps")
+    published(captions, "CSV")
+    captions.add_argument("--instruction", default=None, help="asked about each clip; may be empty")
+    validated(captions)
+    pairs = kind("music-instruct-published", _build_music_instruct, "MusicInstruct as published")
+    published(pairs, "JSON", "+")
+    validated(pairs)
+    pairs = kind("musicqa", _build_musicqa, "MusicQA")
+    published(pairs, "JSON", "+")
+    validated(pairs)
+
+    again = kind("music-instruct", _write_music_instruct, "MusicInstruct anew, from MusicCaps")
+    again.add_argument("table", type=Path, metavar="CSV", help="of MusicCaps")
+    again.add_argument("--model", help="of an OpenAI-compatible endpoint; without it, from aspects")
+    again.add_argument("--base-url", help="of the endpoint (default: $OPENAI_BASE_URL, or OpenAI)")
+    again.add_argument("--key-variable", help="environment variable that holds the key")
+    again.add_argument("--kinds", nargs="+", choices=["short", "long"])
+    for name, what in (
+        ("pairs", "wanted of each clip and kind"),
+        ("attempts", "how often a clip is asked about"),
+        ("threads", "requests at a time"),
+        ("max-rows", "of the table"),
+    ):
+        again.add_argument(f"--{name}", type=int, help=what)
+    again.add_argument("--max-cost", type=float, help="where to stop")
+    again.add_argument("--input-price", type=float, help="of a million tokens")
+    again.add_argument("--output-price", type=float, help="of a million tokens")
+
+    starter = kind("starter", _build_starter, "the starter's training data")
+    starter.add_argument("--music", type=Path, nargs="+", required=True, metavar="MANIFEST")
+    starter.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="MANIFEST")
+    starter.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="MANIFEST")
+    starter.add_argument("--clips", type=int, default=10_000)
+    starter.add_argument("--seed", type=int, default=0)
+    starter.add_argument(
+        "--singers", type=float, default=0.0, help="share of clips only asked who sings"
+    )
 
 
 def _song_options(parser: argparse.ArgumentParser) -> None:
@@ -265,16 +322,68 @@ def _encode(options: argparse.Namespace) -> int:
     return 0
 
 
-def _build_data(options: argparse.Namespace) -> int:
+def _report(report: Any, as_json: bool) -> int:
+    """Prints what a builder made."""
+    print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if as_json else report)
+    return 0
+
+
+def _sounds(options: argparse.Namespace) -> Path | None:
+    return None if options.no_sounds else options.sounds
+
+
+def _build_lp_musiccaps(options: argparse.Namespace) -> Any:
+    from musilingo_core.data.lp_musiccaps import build_lp_musiccaps
+
+    kinds, beside = options.captions, options.beside
+    return build_lp_musiccaps(options.files, _sounds(options), options.output, kinds, beside)
+
+
+def _build_musiccaps(options: argparse.Namespace) -> Any:
+    from musilingo_core.data.musiccaps import CAPTION_INSTRUCTION, build_musiccaps
+
+    asked = CAPTION_INSTRUCTION if options.instruction is None else options.instruction
+    sounds, held_out = _sounds(options), options.validation
+    return build_musiccaps(options.files, sounds, options.output, asked, held_out, options.beside)
+
+
+def _build_music_instruct(options: argparse.Namespace) -> Any:
+    from musilingo_core.data.music_instruct import build_music_instruct
+
+    sounds, held_out = _sounds(options), options.validation
+    return build_music_instruct(options.files, sounds, options.output, held_out, options.beside)
+
+
+def _build_musicqa(options: argparse.Namespace) -> Any:
+    from musilingo_core.data.musicqa import build_musicqa
+
+    sounds, held_out = _sounds(options), options.validation
+    return build_musicqa(options.files, sounds, options.output, held_out, options.beside)
+
+
+def _write_music_instruct(options: argparse.Namespace) -> Any:
+    from dataclasses import fields
+
+    from musilingo_core.data.instruct_endpoint import Endpoint, write_by_endpoint
+    from musilingo_core.data.instruct_offline import write_offline
+
+    if options.model is None:
+        return write_offline(options.table, options.output)
+    given = {f.name: getattr(options, f.name, None) for f in fields(Endpoint)}
+    given["kinds"] = tuple(options.kinds) if options.kinds else None
+    endpoint = Endpoint(**{name: value for name, value in given.items() if value is not None})
+    return write_by_endpoint(options.table, options.output, endpoint)
+
+
+def _build_starter(options: argparse.Namespace) -> Any:
+    from musilingo_core.data.published import Report
     from musilingo_core.data.starter import Recipe, build, gather
     from musilingo_core.weights import encoder_folder, find_preset, load_encoder
 
     encoder: Any = load_encoder(encoder_folder(find_preset("starter"), _Status()), "cpu")
     material = gather(encoder, options.music, options.rendered, options.not_music, _Status())
     recipe = Recipe(clips=options.clips, seed=options.seed, singers=options.singers)
-    counts = build(material, encoder, options.output, recipe)
-    print(json.dumps(counts, indent=2))
-    return 0
+    return Report("starter", {"clips": build(material, encoder, options.output, recipe)})
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -134,11 +134,11 @@ class CheckpointError(MusiLingoError):
 
 
 class ManifestError(MusiLingoError):
-    """A line of a manifest cannot be used."""
+    """A line of a manifest cannot be used; line 0 stands for all of it."""
 
     def __init__(self, path: str | Path, line: int, reason: str) -> None:
         self.path, self.line = Path(path), line
-        super().__init__(f"{path}, line {line}: {reason}")
+        super().__init__(f"{path}, line {line}: {reason}" if line else f"{path}: {reason}")
 
 
 class WeightsUnavailable(MusiLingoError):

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from musilingo_core.cli import main
-from musilingo_core.data.manifest import write_features
+from musilingo_core.data.manifest import read_manifest, write_features
 from musilingo_core.encoders import fingerprint
 from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
@@ -215,6 +215,37 @@ def test_train_learns_from_a_manifest_of_sound_and_features(
     assert main([*command, "--steps", "2", "--batch-size", "2", "--learning-rate", "0.01"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert set(load_file(tmp_path / "run" / "projection.safetensors")) == {"weight", "bias"}
+
+
+CAPTIONS = str(Path(__file__).parent / "data" / "musiccaps-50.csv")
+
+
+def test_published_data_becomes_a_manifest_with_a_report(tmp_path: Path, capsys: Output) -> None:
+    command = ["build-data", "musiccaps", CAPTIONS, "--output", str(tmp_path)]
+    assert main([*command, "--no-sounds", "--validation", "0.2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["examples"]["test"] == 28 and sum(report["examples"].values()) == 50
+    assert len(read_manifest(tmp_path / "manifest.jsonl", "test")) == 28
+    assert main([*command, "--sounds", str(tmp_path)]) == 0
+    assert "no sound file 50" in capsys.readouterr().out
+
+
+def test_music_instruct_is_made_again_and_read_as_published(tmp_path: Path, capsys: Output) -> None:
+    assert main(["build-data", "music-instruct", CAPTIONS, "--output", str(tmp_path / "qa")]) == 0
+    assert "50" in capsys.readouterr().out
+    files = [str(path) for path in sorted((tmp_path / "qa").glob("*.json"))]
+    command = ["build-data", "music-instruct-published", *files, "--no-sounds"]
+    assert main([*command, "--output", str(tmp_path / "made")]) == 0
+    example = read_manifest(tmp_path / "made" / "manifest.jsonl")[0]
+    assert example.turns[0][0].endswith("?") and example.source.startswith("MusicInstruct")
+
+
+def test_leaks_between_sets_are_refused(tmp_path: Path, capsys: Output) -> None:
+    made = ["build-data", "musiccaps", CAPTIONS, "--no-sounds", "--output"]
+    assert main([*made, str(tmp_path / "a"), "--validation", "0"]) == 0
+    beside = ["--beside", str(tmp_path / "a" / "manifest.jsonl")]
+    assert main([*made, str(tmp_path / "b"), "--validation", "0.5", *beside]) == 2
+    assert "more than one split" in capsys.readouterr().err
 
 
 def manifest_of(folder: Path, encoder: MusicnnEncoder, clips: int) -> Path:

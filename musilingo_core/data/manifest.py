@@ -8,6 +8,7 @@ many in a file of `write_features`; relative to the manifest. A conversation of 
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +55,11 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Example]:
         ManifestError: A line is not JSON or lacks a field; names file and line.
     """
     path = Path(path)
+    folder = str(path.parent.resolve())
     examples = []
     for number, row in _rows(path):
         try:
-            example = _example(row, path.parent)
+            example = _example(row, folder)
         except (KeyError, TypeError, AttributeError) as error:
             raise ManifestError(path, number, f"not an example: {error!r}") from error
         if split in (None, example.split):
@@ -118,10 +120,10 @@ def write_manifest(examples: Iterable[Example], path: str | Path) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _example(row: dict[str, Any], folder: Path) -> Example:
+def _example(row: dict[str, Any], folder: str) -> Example:
     turns = row.get("turns") or [row]
     return Example(
-        clip=str((folder / row["clip"]).resolve()),
+        clip=os.path.normpath(os.path.join(folder, row["clip"])),
         turns=tuple((str(turn["instruction"]), str(turn["response"])) for turn in turns),
         split=row.get("split", "train"),
         source=row.get("source", ""),
