@@ -1,10 +1,11 @@
-"""The command line: `musilingo ask`, `choose`, `encode`, `build-data`, `train`.
+"""The command line: `musilingo ask`, `choose`, `encode`, `build-data`, `train`, `evaluate` ….
 
 Results go to stdout, progress and notes to stderr. Bad input ends with exit code 2 and one line.
 """
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,9 @@ BAD_INPUT = 2  # exit code
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; gives the exit code."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(words)
+    options.words = words
     try:
         _be_quiet()
         run: Callable[[argparse.Namespace], int] = options.run
@@ -97,6 +100,29 @@ def _parser() -> argparse.ArgumentParser:
         shown = f"default: {default}" if default != "" else ""
         train.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=shown)
     train.set_defaults(run=_train)
+
+    score = commands.add_parser("evaluate", help="ask about test clips and score the answers")
+    score.add_argument("data", type=Path, metavar="DATA", help="manifest, options, or MuChoMusic")
+    score.add_argument("--output", type=Path, required=True, metavar="DIR")
+    score.add_argument("--split", default="test", help="of a manifest (default: test)")
+    score.add_argument("--sounds", type=Path, metavar="DIR", help="where the data names none")
+    score.add_argument("--controls", nargs="*", metavar="NAME", help="other than the right song")
+    score.add_argument("--limit", type=int, help="most questions, drawn at random")
+    score.add_argument(
+        "--generate", action="store_true", help="put options into the prompt, too, and read answers"
+    )
+    score.add_argument("--bert", metavar="NAME", help="model of BERTScore")
+    score.add_argument("--bert-layer", type=int, help="whose output is compared")
+    score.add_argument("--seed", type=int, default=0)
+    score.add_argument("--projection", type=Path, metavar="FILE", help="instead of the model's own")
+    score.add_argument("--json", action="store_true", help="the figures as JSON")
+    _model_options(score)
+    score.set_defaults(run=_evaluate)
+
+    table = commands.add_parser("table", help="make one table of several evaluations")
+    table.add_argument("runs", type=Path, nargs="+", metavar="DIR", help="of `evaluate`")
+    table.add_argument("--json", action="store_true")
+    table.set_defaults(run=_table)
     return parser
 
 
@@ -433,6 +459,51 @@ def _tracker(project: str | None, settings: dict[str, Any]) -> Any:
         raise ConfigError("--tracker needs the package trackio: pip install trackio.") from error
     trackio.init(project=project, config=settings)
     return trackio
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from musilingo_core.engine import load_engine
+    from musilingo_core.evaluation import CONTROLS, evaluate
+    from musilingo_core.metrics import Bert
+
+    given = {"name": options.bert, "layer": options.bert_layer}
+    engine = load_engine(
+        options.preset,
+        model=options.model,
+        device=options.device,
+        on_status=_Status(),
+        projection=options.projection,
+    )
+    status = _Status()
+    evaluate(
+        engine,
+        options.data,
+        options.output,
+        split=options.split,
+        sounds=options.sounds,
+        controls=CONTROLS if options.controls is None else options.controls,
+        limit=options.limit,
+        generate=options.generate,
+        bert=Bert(**{name: value for name, value in given.items() if value is not None}),
+        seed=options.seed,
+        command=shlex.join(["musilingo", *options.words]),
+        on_status=status,
+    )
+    status.close()
+    name = "scores.json" if options.json else "scores.md"
+    print((options.output / name).read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    from musilingo_core.evaluation import table
+
+    try:
+        runs = [json.loads((run / "scores.json").read_text("utf-8")) for run in options.runs]
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"A scores.json is damaged: {error}") from error
+    print(json.dumps(runs, indent=1, ensure_ascii=False) if options.json else table(runs), end="")
+    return 0
 
 
 class _Status:

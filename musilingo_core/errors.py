@@ -12,6 +12,7 @@
     ├── ConfigError
     ├── CheckpointError          weights missing, unexpected or of the wrong shape
     ├── ManifestError            a line of training or test data cannot be used
+    ├── ResourceMissing          a metric needs a package or data that is not here
     └── WeightsUnavailable       no source could give the weights
 
 ``str(error)`` is what the user reads: it says what is wrong and what to do. Anything that is not a
@@ -139,6 +140,20 @@ class ManifestError(MusiLingoError):
     def __init__(self, path: str | Path, line: int, reason: str) -> None:
         self.path, self.line = Path(path), line
         super().__init__(f"{path}, line {line}: {reason}" if line else f"{path}: {reason}")
+
+
+class ResourceMissing(MusiLingoError):
+    """A metric needs a package or data that is not here.
+
+    Args:
+        metric: What cannot be computed.
+        needed: What is missing, and why if that is known.
+        remedy: How to get it.
+    """
+
+    def __init__(self, metric: str, needed: str, remedy: str) -> None:
+        self.metric = metric
+        super().__init__(f"{metric} needs {needed}; {remedy}.")
 
 
 class WeightsUnavailable(MusiLingoError):

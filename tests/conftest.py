@@ -1,6 +1,9 @@
 """Things that tests share: sounds, tiny models, an encoder that counts."""
 
 import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # or a look for what is not there takes a minute
+
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 

@@ -16,7 +16,7 @@ LEVELS = [
     {"weights", "likelihood"},
     {"engine", "release"},
     {"data"},
-    {"training"},
+    {"training", "evaluation"},
     {"cli"},
 ]
 

@@ -90,21 +90,14 @@ class Loader:
         return digest.hexdigest()
 
     def _shuffled(self, epoch: int) -> list[list[int]]:
-        """Numbers of clips, batch by batch: of like length, else at random."""
-        rng = Random(f"{self.config.seed}-{epoch}")
-        order = list(range(len(self.clips)))
-        rng.shuffle(order)
-        # Sorted inside windows of sixteen batches: little padding, still random.
-        size = self.config.batch_size
-        windows = [order[i : i + 16 * size] for i in range(0, len(order), 16 * size)]
-        order = [n for window in windows for n in sorted(window, key=self._length)]
-        batches = [order[i : i + size] for i in range(0, len(order), size)]
-        rng.shuffle(batches)
-        return batches
+        """Numbers of clips, batch by batch.
 
-    def _length(self, number: int) -> int:
-        """Characters of the longest conversation about a clip."""
-        return max(sum(len(i) + len(r) for i, r in e.turns) for e in self.clips[number])
+        Not sorted by length: what is short is alike (no music, all of it), a batch must not be.
+        """
+        order = list(range(len(self.clips)))
+        Random(f"{self.config.seed}-{epoch}").shuffle(order)
+        size = self.config.batch_size
+        return [order[i : i + size] for i in range(0, len(order), size)]
 
     def _render(self, examples: Sequence[Example], epoch: int | None) -> list[Prompt]:
         """The prompts about one clip; in an epoch, about a stretch of it drawn for that epoch."""

@@ -4,7 +4,8 @@
 
 `clip` is a sound file, a file that `musilingo encode` wrote, or `FILE.safetensors#KEY` for one of
 many in a file of `write_features`; relative to the manifest. A conversation of several turns has
-`turns`, a list of {"instruction", "response"}, instead. Optional: `split`, `source`.
+`turns`, a list of {"instruction", "response"}, instead. Optional: `split`,
+`source`, `track`.
 """
 
 import json
@@ -32,12 +33,14 @@ class Example:
         turns: (instruction, response) pairs in order; a caption's instruction is empty.
         split: `train`, `validation` or `test`.
         source: Where it comes from, for reports.
+        track: Clips of one track are alike; by default each clip is a track of its own.
     """
 
     clip: str
     turns: tuple[tuple[str, str], ...]
     split: str = "train"
     source: str = ""
+    track: str = ""
 
     def messages(self) -> list[Message]:
         """The conversation, with the clip's place as its id."""
@@ -57,7 +60,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Example]:
     path = Path(path)
     folder = str(path.parent.resolve())
     examples = []
-    for number, row in _rows(path):
+    for number, row in read_rows(path):
         try:
             example = _example(row, folder)
         except (KeyError, TypeError, AttributeError) as error:
@@ -79,7 +82,7 @@ def read_sounds(path: str | Path, *needed: str) -> list[dict[str, Any]]:
     """
     path = Path(path)
     rows = []
-    for number, row in _rows(path):
+    for number, row in read_rows(path):
         missing = [name for name in ("path", *needed) if name not in row]
         if missing:
             raise ManifestError(path, number, f"has no “{missing[0]}”")
@@ -87,8 +90,12 @@ def read_sounds(path: str | Path, *needed: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and the objects on them."""
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and the objects on them.
+
+    Raises:
+        ManifestError: The file cannot be read, or a line is no JSON object; names file and line.
+    """
     try:
         # Not splitlines: JSON text may hold other line ends, such as U+2028.
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -117,16 +124,23 @@ def write_manifest(examples: Iterable[Example], path: str | Path) -> None:
             row: dict[str, Any] = {"clip": example.clip.removeprefix(folder)}
             row |= turns[0] if len(turns) == 1 else {"turns": turns}
             row |= {"split": example.split, "source": example.source}
+            row |= {"track": example.track} if example.track else {}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def absolute(place: str, folder: str | Path) -> str:
+    """A clip's place as a list in a folder names it, made absolute."""
+    return os.path.normpath(os.path.join(folder, place))
 
 
 def _example(row: dict[str, Any], folder: str) -> Example:
     turns = row.get("turns") or [row]
     return Example(
-        clip=os.path.normpath(os.path.join(folder, row["clip"])),
+        clip=absolute(row["clip"], folder),
         turns=tuple((str(turn["instruction"]), str(turn["response"])) for turn in turns),
         split=row.get("split", "train"),
         source=row.get("source", ""),
+        track=row.get("track", ""),
     )
 
 

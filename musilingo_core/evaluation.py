@@ -1,0 +1,588 @@
+"""Asks a model about clips and scores what it says, beside what it would say of other music.
+
+Everything is asked through `ChatEngine`, as the page does. Each figure stands beside its controls:
+the same questions with a wrong song, with noise, and with no music at all. What does not fall there
+was not heard. Predictions are kept, and a run that was cut off goes on where it was.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from musilingo_core.data.choices import Choice, read_choices
+from musilingo_core.data.manifest import Example, FeatureFiles, read_manifest
+from musilingo_core.engine import ChatEngine
+from musilingo_core.errors import ConfigError, ManifestError
+from musilingo_core.features import ID_DIGITS, Clip, FeatureCache
+from musilingo_core.metrics import Bert, bootstrap, score_all
+from musilingo_core.prompt import Message, assistant, user
+from musilingo_core.sampling import Sampling
+
+RIGHT, WRONG, NOISE, NONE = "right song", "wrong song", "noise", "no music"
+CONTROLS = (RIGHT, WRONG, NOISE, NONE)
+MATCHED = "matched"
+GREEDY = Sampling(temperature=0.0)
+NOISE_S = 12.0  # length of the noise
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+Status = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One cell of a table of results.
+
+    Attributes:
+        data: What was asked about.
+        metric: What was measured, such as `accuracy` or `proper ROUGE-L F1`.
+        control: What was heard; one of `CONTROLS`, or empty where that is part of the metric.
+        value: From 0 to 1; None where it could not be computed.
+        low, high: 95 % interval, a bootstrap over tracks.
+        examples: How many.
+        tracks: Of so many tracks.
+        missing: Why there is no value.
+    """
+
+    data: str
+    metric: str
+    control: str
+    value: float | None
+    low: float | None
+    high: float | None
+    examples: int
+    tracks: int
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something to ask a model, and what would be right.
+
+    Attributes:
+        data: For the table.
+        clip: Where the music is.
+        track: Clips of one track are alike.
+        turns: Questions in order.
+        references: Right answers to them; of a question with options, the right option.
+        options: Empty for an open question.
+        topics: For figures of their own.
+    """
+
+    data: str
+    clip: str
+    track: str
+    turns: tuple[str, ...]
+    references: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+
+
+def evaluate(
+    engine: ChatEngine,
+    data: str | Path,
+    folder: str | Path,
+    split: str = "test",
+    sounds: str | Path | None = None,
+    controls: Sequence[str] = CONTROLS,
+    limit: int | None = None,
+    generate: bool = False,
+    sampling: Sampling = GREEDY,
+    bert: Bert = Bert(),
+    seed: int = 0,
+    command: str = "",
+    on_status: Status = lambda text, fraction: None,
+) -> list[Figure]:
+    """Asks everything a file holds and writes `predictions.jsonl`, `scores.json` and `scores.md`.
+
+    Args:
+        engine: Answers.
+        data: A manifest, a list of questions with options, or MuChoMusic as published.
+        folder: Gets the files; the same again goes on where it was.
+        split: Of a manifest.
+        sounds: Folder of sound files, where the data names none.
+        controls: Some of `CONTROLS`; the right song always.
+        limit: Most questions, drawn at random.
+        generate: Whether questions with options are also put as MuChoMusic's own script does, with
+            the options in the prompt, and the answer read from what the model writes.
+        sampling: Of open answers.
+        bert: The model of BERTScore.
+        seed: Of every draw.
+        command: That started this, for the record.
+        on_status: Told how far it is.
+
+    Raises:
+        ManifestError: The data is damaged, or holds nothing to ask.
+        ConfigError: A control is unknown, or the folder holds another run.
+    """
+    if unknown := [name for name in controls if name not in CONTROLS]:
+        raise ConfigError(f"There is no control “{unknown[0]}”; there is: {', '.join(CONTROLS)}.")
+    questions, skipped = read_questions(data, split, sounds)
+    if not questions:
+        raise ManifestError(data, 0, f"holds nothing to ask (split “{split}”)")
+    if limit is not None and limit < len(questions):
+        questions = Random(seed).sample(questions, limit)
+    clips = Clips(engine)
+    run = {
+        "model": engine.name,
+        "weights": _digest(engine),
+        "data": hashlib.sha256(Path(data).read_bytes()).hexdigest()[:16],
+        "settings": [split, limit, generate, asdict(sampling), seed],
+    }
+    said = Predictions(Path(folder), run)
+    kept = [name for name in CONTROLS if name in {RIGHT, *controls}]
+    heard = controls_of(questions, kept, seed)
+    asked = [(n, control) for control in kept for n in range(len(questions))]
+    for done, (number, control) in enumerate(asked):
+        on_status(f"Asking, {control}", done / len(asked))
+        question, place = questions[number], heard[control][number]
+        for kind, ask in _ways(question, generate):
+            said.get(number, control, kind, partial(ask, clips, question, place, sampling))
+    figures = list(_figures(questions, said, kept, bert, seed))
+    if WRONG in kept:
+        figures += matched(clips, questions, heard, said, seed)
+    record = {"command": command, "seed": seed, "commit": commit(), "skipped": len(skipped), **run}
+    write_figures(figures, record, folder)
+    return figures
+
+
+def read_questions(
+    data: str | Path, split: str = "test", sounds: str | Path | None = None
+) -> tuple[list[Question], list[dict[str, str]]]:
+    """What a file asks, and what is left out with its reason.
+
+    Raises:
+        ManifestError: It is damaged.
+        ConfigError: A folder of sound files is needed.
+    """
+    data = Path(data)
+    first = ""
+    if data.suffix not in {".csv", ".json"} and data.is_file():
+        with data.open(encoding="utf-8") as file:
+            first = file.readline()
+    if data.suffix in {".csv", ".json"} or '"options"' in first:
+        choices, skipped = read_choices(data, sounds)
+        return [_of_choice(choice, data) for choice in choices], skipped
+    return [_of_example(example, data) for example in read_manifest(data, split)], []
+
+
+def _of_choice(choice: Choice, path: Path) -> Question:
+    right = choice.options[choice.answer]
+    data, track = choice.source or path.stem, choice.track or choice.clip
+    asked = (choice.question,)
+    return Question(data, choice.clip, track, asked, (right,), choice.options, choice.topics)
+
+
+def _of_example(example: Example, path: Path) -> Question:
+    asked, references = zip(*example.turns, strict=True)
+    data, track = example.source or path.stem, example.track or example.clip
+    return Question(data, example.clip, track, asked, references)
+
+
+class Clips:
+    """Clips by their place, for an engine of the same model whose cache is nobody else's.
+
+    Args:
+        engine: Whose model to ask.
+    """
+
+    def __init__(self, engine: ChatEngine) -> None:
+        self._own, self._files = engine, FeatureFiles()
+        self.engine = ChatEngine(
+            engine.model, engine.processor, engine.name, FeatureCache(), engine.limits
+        )
+
+    def get(self, place: str) -> str:
+        """The id of the clip at a place, which the engine now knows.
+
+        Raises:
+            ManifestError: There are no such features, or they are of another encoder.
+            AudioError: The sound file cannot be used.
+        """
+        if FeatureFiles.is_features(place):
+            clip = self._files.get(place)
+            if clip.fingerprint != self.engine.fingerprint:
+                raise ManifestError(place, 0, "these features are of another encoder")
+            key = hashlib.sha256(place.encode()).hexdigest()[:ID_DIGITS]
+            clip = replace(clip, clip_id=key)
+        else:
+            clip = self._own.encode(place)
+        self.engine.cache.put(clip)
+        return clip.clip_id
+
+    def noise(self) -> str:
+        """The id of a clip of white noise, the same always."""
+        self.engine.cache.put(self._noise)
+        return self._noise.clip_id
+
+    @cached_property
+    def _noise(self) -> Clip:
+        rate = self.engine.model.audio_tower.sample_rate
+        samples = np.random.default_rng(0).normal(0, 0.1, int(NOISE_S * rate))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "noise.wav")
+            soundfile.write(path, samples, rate)
+            return self.engine.encode(path)
+
+
+class Predictions:
+    """What a model said, kept as it comes: `predictions.jsonl`, and `run.json` beside it.
+
+    Args:
+        folder: Where they are.
+        run: What they depend on.
+
+    Raises:
+        ConfigError: The folder holds another run's.
+    """
+
+    def __init__(self, folder: Path, run: dict[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "predictions.jsonl"
+        about = folder / "run.json"
+        text = json.dumps(run, indent=1) + "\n"
+        if self._path.exists() and (not about.exists() or about.read_text("utf-8") != text):
+            raise ConfigError(f"{folder} holds another run; please choose another folder.")
+        about.write_text(text, encoding="utf-8")
+        self.rows: dict[tuple[int, str, str], dict[str, Any]] = {}
+        if self._path.exists():
+            whole, _, _ = self._path.read_text("utf-8").rpartition("\n")
+            for line in whole.split("\n") if whole else []:
+                row = json.loads(line)
+                self.rows[row["number"], row["control"], row["kind"]] = row
+            self._path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+
+    def get(
+        self, number: int, control: str, kind: str, ask: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What was said to a question; asked now if it was not yet."""
+        key = (number, control, kind)
+        if key not in self.rows:
+            row = {"number": number, "control": control, "kind": kind, **ask()}
+            self.rows[key] = row
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return self.rows[key]
+
+
+def controls_of(
+    questions: Sequence[Question], controls: Sequence[str], seed: int = 0
+) -> dict[str, list[str | None]]:
+    """For each control the place of what is heard at each question; None for nothing."""
+    places: dict[str, list[str | None]] = {
+        RIGHT: [question.clip for question in questions],
+        NOISE: [NOISE] * len(questions),
+        NONE: [None] * len(questions),
+    }
+    if WRONG in controls:
+        places[WRONG] = [questions[n].clip for n in partners(questions, seed)]
+    return {control: places[control] for control in controls}
+
+
+def partners(questions: Sequence[Question], seed: int = 0) -> list[int]:
+    """For each question another one, of another track, whose right answers are others.
+
+    Where one asks the same, it is taken: its song answers the question otherwise.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    found = []
+    for number, question in enumerate(questions):
+        dice = Random(f"{seed}-{number}")
+        others = [
+            n
+            for n, other in enumerate(questions)
+            if other.track != question.track and other.references != question.references
+        ]
+        if not others:
+            raise ConfigError(
+                "For the wrong song there must be another track with another answer, and there is "
+                f"none for “{question.turns[0]}” ({question.clip})."
+            )
+        alike = [
+            n for n in others
+            if questions[n].turns == question.turns or questions[n].topics == question.topics != ()
+        ]  # fmt: skip
+        found.append(dice.choice(alike or others))
+    return found
+
+
+Ask = Callable[[Clips, Question, str | None, Sampling], dict[str, Any]]
+
+
+def _ways(question: Question, generate: bool) -> list[tuple[str, Ask]]:
+    """How a question is asked."""
+    if not question.options:
+        return [("answer", _answer)]
+    return [("choice", _choose), *([("letter", _letter)] if generate else [])]
+
+
+def _heard(clips: Clips, place: str | None) -> str | None:
+    if place is None:
+        return None
+    return clips.noise() if place == NOISE else clips.get(place)
+
+
+def _answer(
+    clips: Clips, question: Question, place: str | None, sampling: Sampling
+) -> dict[str, Any]:
+    """Open answers to all turns, each with the model's own before it."""
+    messages: list[Message] = []
+    for number, text in enumerate(question.turns):
+        # Without music, a caption has nothing at all to go by.
+        clip = None if number else _heard(clips, place)
+        messages.append(user(text or (None if clip else "Describe the music."), clip))
+        messages.append(assistant(clips.engine.reply(messages, sampling).text()))
+    return {
+        "heard": place,
+        "questions": question.turns,
+        "references": question.references,
+        "predictions": [message["content"][0]["text"] for message in messages[1::2]],
+    }
+
+
+def _choose(clips: Clips, question: Question, place: str | None, _: Sampling) -> dict[str, Any]:
+    """The likeliest option."""
+    messages = [user(question.turns[0], _heard(clips, place))]
+    probabilities = clips.engine.choose(messages, question.options)
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    return {
+        "heard": place,
+        "question": question.turns[0],
+        "options": question.options,
+        "probabilities": [round(p, 5) for p in probabilities],
+        "reference": question.references[0],
+        "prediction": question.options[best],
+    }
+
+
+def _letter(
+    clips: Clips, question: Question, place: str | None, sampling: Sampling
+) -> dict[str, Any]:
+    """As MuChoMusic's own scripts ask and read; empty where no option can be read."""
+    listed = " ".join(f"({LETTERS[i]}) {option}" for i, option in enumerate(question.options))
+    text = f"Question: {question.turns[0]}\n Options: {listed} \n The correct answer is: "
+    written = clips.engine.reply([user(text, _heard(clips, place))], sampling).text()
+    return {
+        "heard": place,
+        "question": question.turns[0],
+        "reference": question.references[0],
+        "written": written,
+        "prediction": read_option(written, question.options),
+    }
+
+
+def read_option(written: str, options: Sequence[str]) -> str:
+    """The option that an answer means, by MuChoMusic's rule (its `extract_responses`).
+
+    That is the only capital letter of an option's in it, else the first option whose words it has,
+    else nothing.
+    """
+    written = written.rpartition("The correct answer is:")[2].strip()
+    letters = {letter for letter in LETTERS[: len(options)] if letter in written}
+    if len(letters) == 1:
+        return options[LETTERS.index(letters.pop())]
+    return next((o for o in options if o.lower().strip() in written.lower()), "")
+
+
+def _figures(
+    questions: Sequence[Question],
+    said: Predictions,
+    controls: Sequence[str],
+    bert: Bert,
+    seed: int,
+) -> Iterator[Figure]:
+    """All scores: by data, metric and control."""
+    for data in dict.fromkeys(question.data for question in questions):
+        numbers = [n for n, question in enumerate(questions) if question.data == data]
+        closed = [n for n in numbers if questions[n].options]
+        opened = [n for n in numbers if not questions[n].options]
+        for control in controls:
+            for kind, metric in (("choice", "accuracy"), ("letter", "accuracy, published prompt")):
+                rows = [n for n in closed if (n, control, kind) in said.rows]
+                yield from _accuracies(data, metric, control, kind, questions, rows, said, seed)
+            if opened:
+                yield from _texts(data, control, questions, opened, said, bert, seed)
+
+
+def _accuracies(
+    data: str,
+    metric: str,
+    control: str,
+    kind: str,
+    questions: Sequence[Question],
+    numbers: Sequence[int],
+    said: Predictions,
+    seed: int,
+) -> Iterator[Figure]:
+    """The share chosen right, of all and of each topic."""
+    topics = sorted({topic for n in numbers for topic in questions[n].topics})
+    for topic in ["", *(topics if len(topics) > 1 else [])]:
+        part = [n for n in numbers if not topic or topic in questions[n].topics]
+        if not part:
+            continue
+        rows = [said.rows[n, control, kind] for n in part]
+        hits = [float(row["prediction"] == row["reference"]) for row in rows]
+        tracks = [questions[n].track for n in part]
+        name = f"{metric}, {topic}" if topic else metric
+        yield _figure(data, name, control, hits, tracks, seed)
+        if kind == "letter" and not topic:
+            read = [float(bool(row["prediction"])) for row in rows]
+            yield _figure(
+                data, "an option was named, published prompt", control, read, tracks, seed
+            )
+
+
+def _texts(
+    data: str,
+    control: str,
+    questions: Sequence[Question],
+    numbers: Sequence[int],
+    said: Predictions,
+    bert: Bert,
+    seed: int,
+) -> Iterator[Figure]:
+    """Text metrics of open answers; every turn is an example."""
+    predictions: list[str] = []
+    references: list[str] = []
+    tracks: list[str] = []
+    for n in numbers:
+        row = said.rows[n, control, "answer"]
+        predictions += row["predictions"]
+        references += row["references"]
+        tracks += [questions[n].track] * len(row["references"])
+    for score in score_all(predictions, references, tracks, bert, seed=seed):
+        yield Figure(
+            data, f"{score.family} {score.name}", control, score.value, score.low, score.high,
+            len(tracks), len(set(tracks)), score.missing,
+        )  # fmt: skip
+
+
+def matched(
+    clips: Clips,
+    questions: Sequence[Question],
+    heard: dict[str, list[str | None]],
+    said: Predictions,
+    seed: int,
+) -> list[Figure]:
+    """How often a reference is likelier under its own song than under one with another reference.
+
+    Of an example with several turns, the first counts.
+    """
+    figures = []
+    for data in dict.fromkeys(question.data for question in questions):
+        numbers = [n for n, question in enumerate(questions) if question.data == data]
+        hits = []
+        for n in numbers:
+            places = (heard[RIGHT][n], heard[WRONG][n])
+            row = said.get(n, "", MATCHED, partial(_likelihoods, clips, questions[n], places))
+            hits.append(float(row["right"] > row["wrong"]))
+        tracks = [questions[n].track for n in numbers]
+        figures.append(_figure(data, MATCHED, "", hits, tracks, seed))
+    return figures
+
+
+def _likelihoods(clips: Clips, question: Question, places: Iterable[str | None]) -> dict[str, Any]:
+    """Mean log likelihood of a reference under two songs."""
+    right, wrong = (
+        float(
+            clips.engine.log_likelihoods(
+                [user(question.turns[0] or None, _heard(clips, place))], question.references[:1]
+            )
+        )
+        for place in places
+    )
+    return {"right": round(right, 5), "wrong": round(wrong, 5)}
+
+
+def _figure(
+    data: str,
+    metric: str,
+    control: str,
+    values: Sequence[float],
+    tracks: Sequence[str],
+    seed: int,
+) -> Figure:
+    low, high = bootstrap(values, tracks, seed=seed)
+    mean = float(np.mean(values))
+    return Figure(data, metric, control, mean, low, high, len(values), len(set(tracks)))
+
+
+def write_figures(figures: Sequence[Figure], record: dict[str, Any], folder: str | Path) -> None:
+    """Writes `scores.json` (figures, and what made them) and `scores.md`."""
+    folder = Path(folder)
+    content = {**record, "figures": [asdict(figure) for figure in figures]}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    (folder / "scores.json").write_text(text, encoding="utf-8")
+    (folder / "scores.md").write_text(table([content]), encoding="utf-8")
+
+
+def table(runs: Sequence[dict[str, Any]]) -> str:
+    """Runs' figures as one Markdown table, a row a metric, a column a control, in per cent.
+
+    Args:
+        runs: The content of `scores.json` of each.
+    """
+    head = ["model", "data", "metric", *CONTROLS, "examples (tracks)", "seed", "commit"]
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|" + "--:|" * 4 + "--:|--:|---|"]
+    notes: dict[str, None] = {}
+    for run in runs:
+        rows: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+        for figure in run["figures"]:
+            rows.setdefault((figure["data"], figure["metric"]), {})[figure["control"]] = figure
+            if figure["missing"]:
+                notes[f"{figure['metric']}: {figure['missing']}"] = None
+        for (data, metric), by_control in rows.items():
+            cells = [_cell(by_control.get(control)) for control in CONTROLS]
+            if "" in by_control:
+                cells[0] = _cell(by_control[""])
+            one = next(iter(by_control.values()))
+            size = f"{one['examples']} ({one['tracks']})"
+            about = [size, str(run["seed"]), run["commit"]]
+            lines.append(f"| {' | '.join([run['model'], data, metric, *cells, *about])} |")
+    commands = dict.fromkeys(run["command"] for run in runs if run["command"])
+    made = ["", "```bash", *commands, "```"] if commands else []
+    return "\n".join([*lines, *made, "", *(f"- {note}" for note in notes)]).rstrip() + "\n"
+
+
+def _cell(figure: dict[str, Any] | None) -> str:
+    """A value with its interval; empty where there is none."""
+    if figure is None or figure["value"] is None:
+        return ""
+    value, low, high = (100 * figure[name] for name in ("value", "low", "high"))
+    return f"{value:.1f} ({low:.0f}–{high:.0f})"
+
+
+def commit() -> str:
+    """The commit this code is at, with a + where it was changed since; else its version."""
+    from importlib.metadata import version
+
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:  # installed packages may lie in somebody else's repository
+        for more in (
+            ["ls-files", "--error-unmatch", __file__],
+            ["describe", "--always", "--dirty=+"],
+        ):
+            done = subprocess.run([*git, *more], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return version("musilingo-chat")
+    return done.stdout.strip()
+
+
+def _digest(engine: ChatEngine) -> str:
+    """Tells models apart that differ in what was trained."""
+    digest = hashlib.sha256(engine.fingerprint.encode())
+    for name, value in engine.model.named_parameters():
+        if "projector" in name or re.search(r"layers\.0\.self_attn\.q_proj", name):
+            digest.update(value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
