@@ -189,7 +189,7 @@ def _build_parsers(kinds: Any) -> None:
     starter.add_argument("--clips", type=int, default=10_000)
     starter.add_argument("--seed", type=int, default=0)
     starter.add_argument(
-        "--singers", type=float, default=0.0, help="share of clips only asked who sings"
+        "--captions", action="store_true", help="captions of single rows, for the first stage"
     )
 
 
@@ -408,7 +408,7 @@ def _build_starter(options: argparse.Namespace) -> Any:
 
     encoder: Any = load_encoder(encoder_folder(find_preset("starter"), _Status()), "cpu")
     material = gather(encoder, options.music, options.rendered, options.not_music, _Status())
-    recipe = Recipe(clips=options.clips, seed=options.seed, singers=options.singers)
+    recipe = Recipe(clips=options.clips, seed=options.seed, captions=options.captions)
     return Report("starter", {"clips": build(material, encoder, options.output, recipe)})
 
 

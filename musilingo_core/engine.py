@@ -26,7 +26,15 @@ from musilingo_core.generation import TextStream, decode
 from musilingo_core.likelihood import mean_log_likelihoods
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
-from musilingo_core.prompt import Message, Prompt, assistant, without_clips, without_oldest
+from musilingo_core.prompt import (
+    Message,
+    Prompt,
+    assistant,
+    check,
+    with_options,
+    without_clips,
+    without_oldest,
+)
 from musilingo_core.sampling import Sampling
 from musilingo_core.weights import (
     cache_folder,
@@ -197,10 +205,10 @@ class ChatEngine:
     ) -> list[float]:
         """How probable each of some answers to the last message is.
 
-        An option's score is the mean log probability of its tokens as the whole reply, so long
-        options are not punished. Then the score that it has without music is taken off: what a
-        model finds likely whatever it hears says nothing about the song. Without music in the
-        conversation nothing is taken off.
+        They are listed below the question. An option's score is the mean log probability of its
+        tokens as the whole reply, so long options are not punished. Then the score that it has
+        without music is taken off: what a model finds likely whatever it hears says nothing about
+        the song. Without music in the conversation nothing is taken off.
 
         Args:
             messages: The conversation; see `musilingo_core.prompt`.
@@ -217,9 +225,12 @@ class ChatEngine:
         """
         if len(options) < 2 or len(set(options)) < len(options) or not all(map(str.strip, options)):
             raise PromptError("Give at least two options, each with other words.")
-        scores = self.log_likelihoods(messages, options)
-        unheard = without_clips(messages)
-        if not raw and unheard != list(messages):
+        check(messages)
+        self._check_question(messages)
+        asked = with_options(messages, options)
+        scores = self.log_likelihoods(asked, options)
+        unheard = without_clips(asked)
+        if not raw and unheard != asked:
             scores = scores - self.log_likelihoods(unheard, options)
         return [float(p) for p in scores.double().softmax(0)]
 

@@ -5,7 +5,8 @@ A conversation is a list of messages, plain JSON:
     {"role": "user", "content": [{"type": "clip", "clip_id": "…"}, {"type": "text", "text": "…"}]}
     {"role": "assistant", "content": [{"type": "text", "text": "…"}]}
 
-A clip part may carry `start_s` and `end_s`: then it is an excerpt. Where the text after a clip
+A clip part may carry `start_s` and `end_s`: then it is an excerpt. A text part may carry `options`,
+answers to choose from, which are listed below it. Where the text after a clip
 names a moment (“at 1:10”), the renderer places that moment's music before the question by itself.
 The words around the turns come from the tokenizer's own chat template; what people type is never
 read as template or as special token.
@@ -190,6 +191,19 @@ def without_oldest(messages: Sequence[Message], turns: int) -> list[Message]:
     return [*messages[:first], kept, *messages[left + 1 :]]
 
 
+def with_options(messages: Sequence[Message], options: Sequence[str]) -> list[Message]:
+    """A conversation whose last message lists answers to choose from."""
+    parts = list(messages[-1]["content"])
+    text = parts.pop() if parts and parts[-1]["type"] == "text" else {"type": "text", "text": ""}
+    parts.append(text | {"options": [*options]})
+    return [*messages[:-1], messages[-1] | {"content": parts}]
+
+
+def listed(options: Sequence[str]) -> str:
+    """Options as they stand below a question."""
+    return "\nOptions:" + "".join(f"\n- {option}" for option in options) if options else ""
+
+
 def without_clips(messages: Sequence[Message]) -> list[Message]:
     """A conversation with its words only, as one who hears nothing would read it."""
     return [
@@ -230,7 +244,9 @@ def _is_part(part: object) -> bool:
     if not isinstance(part, dict):
         return False
     if part.get("type") == "text":
-        return isinstance(part.get("text"), str) and _is_unicode(part["text"])
+        options = part.get("options", [])
+        texts = [part.get("text"), *(options if isinstance(options, list) else [None])]
+        return all(isinstance(text, str) and _is_unicode(text) for text in texts)
     if part.get("type") != "clip" or not isinstance(part.get("clip_id"), str):
         return False
     edges = (part.get("start_s", 0.0), part.get("end_s", LATEST_S))
@@ -268,7 +284,7 @@ def _add_message(
         if song is not None and message["role"] == "user":
             for span in find_spans(part["text"], song.duration_s):
                 _add_excerpt(prompt, song, span, tokenizer, form)
-        ids = _tokens(tokenizer, part["text"], plain=True)
+        ids = _tokens(tokenizer, part["text"] + listed(part.get("options", ())), plain=True)
         prompt.add(ids, learn=len(ids) if spoken else 0)
     return song
 

@@ -27,13 +27,14 @@ from musilingo_core.encoders import fingerprint
 from musilingo_core.engine import hear
 from musilingo_core.errors import ConfigError, ManifestError
 from musilingo_core.features import Clip, FeatureCache, clip_id, pool
+from musilingo_core.initialisation import draw, embed_words, fit_words
 from musilingo_core.likelihood import opening_of, token_losses
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import Prompt
 from musilingo_core.release import save
 from musilingo_core.schedule import TrainingConfig, learning_rate
-from musilingo_core.weights import cache_folder, load_projection
+from musilingo_core.weights import cache_folder, load_projection, projection_file
 from musilingo_core.whitening import Whitened
 
 Report = Callable[[dict[str, Any]], None]
@@ -63,7 +64,8 @@ def train(
         config: How.
         find_clip: Gives a clip of an example; by default from feature files.
         report: Called with each row of the log.
-        start: A projection file to go on from, instead of a fresh draw.
+        start: A projection to go on from. Without one, it begins with the examples' words if they
+            have any, else at random.
 
     Raises:
         ConfigError: There is nothing to train on, or the checkpoint is of another run.
@@ -78,7 +80,7 @@ def train(
     if not len(data["train"]):
         raise ConfigError("The manifest has no example of the split “train”.")
     first_prompts = data["train"].some(OPENED)
-    learnt = _prepare(model, config, start, data["train"])
+    learnt = _prepare(model, processor, config, start, data["train"])
     optimizer = torch.optim.AdamW(
         learnt.values(), config.learning_rate, weight_decay=config.weight_decay
     )
@@ -125,6 +127,7 @@ def train(
 
 def _prepare(
     model: MusiLingoForConditionalGeneration,
+    processor: MusiLingoProcessor,
     config: TrainingConfig,
     start: str | Path | None,
     data: Loader,
@@ -135,16 +138,20 @@ def _prepare(
         model.language_model.to(getattr(torch, config.precision))
     if model.device.type == "cpu":  # the fused kernel's backward pass is slow there
         model.language_model.set_attn_implementation("eager")
-    projection = model.multi_modal_projector.float()
+    linear = projection = model.multi_modal_projector.float()
+    embeddings: Any = model.get_input_embeddings()
+    described = data.described()
     if start is not None:
         load_projection(model, start)
+    elif described:
+        begin_with_words(model, processor, described)
     rows = torch.cat([pool(f, model.config.segments) for f in data.features(SAMPLED)])
     rows = rows.to(model.device)
     if config.whiten:
-        projection = model.multi_modal_projector = Whitened(projection, rows, config.whiten)
-    if start is None:
-        words: Any = model.get_input_embeddings()
-        initialise(projection, rows, words.weight, config.seed)
+        projection = model.multi_modal_projector = Whitened(linear, rows, config.whiten)
+        linear = projection.inner
+    if start is None and not described:
+        draw(projection, linear, rows, embeddings.weight, config.seed)
     model.multi_modal_projector.requires_grad_(True)
     if config.lora_rank:
         add_adapter(model.language_model, config.lora_rank, config.seed)
@@ -167,21 +174,33 @@ def clips_for(model: MusiLingoForConditionalGeneration) -> Callable[[str], Clip]
     return find
 
 
-@torch.no_grad()
-def initialise(projection: torch.nn.Module, rows: Tensor, words: Tensor, seed: int) -> None:
-    """Draws a projection whose output has the size of word embeddings.
+def begin_with_words(
+    model: MusiLingoForConditionalGeneration,
+    processor: MusiLingoProcessor,
+    described: Sequence[tuple[Tensor, tuple[str, ...]]],
+) -> None:
+    """Fits a projection so that each token of a row stands near its word.
 
     Args:
-        projection: A linear layer or a whitened one; is overwritten.
-        rows: (rows, size), features as they will come.
-        words: (vocabulary, hidden), the word embeddings.
-        seed: Of the draw.
+        model: Its projection is overwritten.
+        processor: Its processor.
+        described: Feature rows (rows, size) of clips, and a word for each token of a row.
+
+    Raises:
+        ConfigError: A clip has not as many words as a row has tokens.
     """
-    linear: Any = projection.inner if isinstance(projection, Whitened) else projection
-    dice = torch.Generator().manual_seed(seed)
-    linear.weight.copy_(torch.randn(linear.weight.shape, generator=dice))
-    linear.bias.zero_()
-    linear.weight.mul_(words.float().std() / projection(rows).std())
+    tokens = model.config.tokens_per_row
+    if wrong := next((words for _, words in described if len(words) != tokens), None):
+        raise ConfigError(
+            f"A row has {tokens} tokens and a clip {len(wrong)} words to begin with: {wrong}."
+        )
+    known = sorted({word for _, words in described for word in words})
+    embeddings: Any = model.get_input_embeddings()
+    table = embed_words(known, processor.tokenizer, embeddings.weight)
+    number = {word: n for n, word in enumerate(known)}
+    wanted = torch.stack([table[[number[w] for w in words]].flatten() for _, words in described])
+    rows = torch.stack([features.mean(0) for features, _ in described]).to(wanted.device)
+    fit_words(model.multi_modal_projector, rows, wanted)
 
 
 def loss_of(
@@ -264,7 +283,7 @@ def _cut_log(path: Path, steps: int) -> None:
 
 def _digest(data: dict[str, Loader], start: str | Path | None) -> str:
     """Tells runs apart that learn from other data or from another beginning."""
-    begun = sha256(Path(start).read_bytes()).hexdigest() if start is not None else ""
+    begun = sha256(projection_file(start).read_bytes()).hexdigest() if start is not None else ""
     return ":".join([*(loader.digest() for loader in data.values()), begun])
 
 

@@ -323,6 +323,11 @@ def compose(
     return model.eval().to(device), processor
 
 
+def projection_file(path: str | Path) -> Path:
+    """The projection itself, of a file or of the folder of a training run."""
+    return Path(path) / "projection.safetensors" if Path(path).is_dir() else Path(path)
+
+
 def load_projection(model: MusiLingoForConditionalGeneration, path: str | Path) -> None:
     """Reads what `save_projection` wrote into a model.
 
@@ -335,7 +340,7 @@ def load_projection(model: MusiLingoForConditionalGeneration, path: str | Path) 
         CheckpointError: Names or shapes do not fit.
         ConfigError: There are adapters, and the package they need is not installed.
     """
-    file = Path(path) / "projection.safetensors" if Path(path).is_dir() else Path(path)
+    file = projection_file(path)
     try:
         model.multi_modal_projector.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:

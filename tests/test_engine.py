@@ -19,7 +19,7 @@ from musilingo_core.errors import (
 )
 from musilingo_core.features import FeatureCache
 from musilingo_core.processing import MusiLingoProcessor
-from musilingo_core.prompt import assistant, user
+from musilingo_core.prompt import assistant, user, with_options
 from musilingo_core.sampling import Sampling
 from musilingo_core.weights import load_folder
 from tests.conftest import CountingEncoder, tone
@@ -183,26 +183,31 @@ def test_stop_strings_of_a_saved_model_end_its_replies(
 
 
 def test_choosing_takes_off_what_is_likely_without_music(engine: ChatEngine, wav: Writer) -> None:
-    clip = engine.encode(wav(tone(9)))
+    asked = [user("How fast?", engine.encode(wav(tone(9))).clip_id)]
     options = ["slow", "fast", "neither slow nor fast"]
-    heard = engine.log_likelihoods([user("How fast?", clip.clip_id)], options)
-    unheard = engine.log_likelihoods([user("How fast?")], options)
-    asked = [user("How fast?", clip.clip_id)]
+    heard = engine.log_likelihoods(with_options(asked, options), options)
+    unheard = engine.log_likelihoods(with_options([user("How fast?")], options), options)
     assert engine.choose(asked, options) == pytest.approx((heard - unheard).softmax(0).tolist())
     assert engine.choose(asked, options, raw=True) == pytest.approx(heard.softmax(0).tolist())
     assert not torch.allclose(heard, unheard)
     assert sum(engine.choose(asked, options)) == pytest.approx(1)
 
 
-def test_the_chosen_order_follows_the_options(engine: ChatEngine, wav: Writer) -> None:
+def test_a_choice_lists_the_options(engine: ChatEngine, wav: Writer) -> None:
     asked = [user("How fast?", engine.encode(wav(tone(9))).clip_id)]
-    there = engine.choose(asked, ["slow", "fast"])
-    assert engine.choose(asked, ["fast", "slow"]) == pytest.approx(there[::-1])
+    written = [user("How fast?\nOptions:\n- slow\n- fast", asked[0]["content"][0]["clip_id"])]
+    plain = engine.log_likelihoods(written, ["slow", "fast"]).softmax(0).tolist()
+    assert engine.choose(asked, ["slow", "fast"], raw=True) == pytest.approx(plain)
+    assert (
+        with_options(asked, ["slow"])
+        != asked
+        == [user("How fast?", asked[0]["content"][0]["clip_id"])]
+    )
 
 
 def test_without_music_nothing_is_taken_off(engine: ChatEngine) -> None:
     asked, options = [user("How fast?")], ["slow", "fast"]
-    plain = engine.log_likelihoods(asked, options).softmax(0).tolist()
+    plain = engine.log_likelihoods(with_options(asked, options), options).softmax(0).tolist()
     assert engine.choose(asked, options) == pytest.approx(plain)
 
 
@@ -221,8 +226,9 @@ def test_a_choice_after_a_long_conversation_drops_the_same_turns_for_all(
 def test_options_that_are_no_choice_are_refused(engine: ChatEngine, options: list[str]) -> None:
     with pytest.raises(PromptError, match="two options"):
         engine.choose([user("How fast?")], options)
-    with pytest.raises(PromptError, match="question"):
-        engine.choose([assistant("Hm.")], ["slow", "fast"])
+    for messages in ([user("How fast?"), assistant("Hm.")], [user(" ")], [{"role": "user"}]):
+        with pytest.raises(PromptError):
+            engine.choose(messages, ["slow", "fast"])
 
 
 def test_questions_that_cannot_be_answered_say_why(engine: ChatEngine) -> None:

@@ -10,7 +10,17 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"errors"},
-    {"adapter", "audio", "metrics", "features", "configuration", "sampling", "schedule", "times"},
+    {
+        "adapter",
+        "audio",
+        "initialisation",
+        "metrics",
+        "features",
+        "configuration",
+        "sampling",
+        "schedule",
+        "times",
+    },
     {"encoders", "generation", "prompt"},
     {"processing", "modeling", "data.manifest", "data.facts", "whitening"},
     {"weights", "likelihood"},

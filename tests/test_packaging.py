@@ -92,10 +92,12 @@ def test_the_wheel_carries_the_core_s_modules_and_no_others(wheel: Path) -> None
     assert names == {path.relative_to(ROOT).as_posix() for path in modules}
 
 
-def test_the_wheel_carries_projection_and_card(wheel: Path) -> None:
+def test_the_wheel_carries_projection_card_stages_and_questions(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("projection.safetensors", "musilingo.json", "README.md"):
+    for name in ("projection.safetensors", "musilingo.json", "README.md", "stage1.toml"):
         assert f"musilingo_core/presets/starter/{name}" in names
+    assert "musilingo_core/presets/paper/stage2.toml" in names
+    assert "musilingo_core/data/questions.toml" in names
     assert not any(name.startswith(("tests/", "demo/")) for name in names)
 
 

@@ -16,6 +16,7 @@ from musilingo_core.prompt import (
     fit,
     render,
     user,
+    with_options,
     without_clips,
 )
 from tests.conftest import make_clip
@@ -81,6 +82,14 @@ def test_without_clips_the_words_are_left(tokenizer: Any) -> None:
     talk = [user("What at 0:12?", "song"), assistant("A man."), user("Why?")]
     bare = [user("What at 0:12?"), assistant("A man."), user("Why?")]
     assert without_clips(talk) == bare == without_clips(bare)
+
+
+def test_options_are_listed_below_the_question_and_name_no_moments(tokenizer: Any) -> None:
+    asked = with_options([user("Where is the climax?", "song")], ["at 0:12", "nowhere"])
+    shown_text = shown(tokenizer, render(asked, find, tokenizer, FORM).ids)
+    assert "♪\nWhere is the climax?\nOptions:\n- at 0:12\n- nowhere<|im_end|>" in shown_text
+    with pytest.raises(PromptError, match="text and clip parts"):
+        render(with_options([user("Where?")], [3]), find, tokenizer, FORM)  # type: ignore[list-item]
 
 
 def test_a_moment_brings_its_own_music(tokenizer: Any) -> None:

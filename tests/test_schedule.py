@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_what_is_no_setting_is_named(tmp_path: Path, text: str, complaint: str) 
     with pytest.raises(ConfigError, match=complaint) as raised:
         read_settings(file)
     assert str(file) in str(raised.value)
+
+
+@pytest.mark.parametrize("preset", ["paper", "starter"])
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_the_stages_that_are_shipped_are_settings(preset: str, stage: str) -> None:
+    folder = Path(str(resources.files("musilingo_core") / "presets" / preset))
+    config = TrainingConfig(**read_settings(folder / f"{stage}.toml"))  # type: ignore[arg-type]
+    assert config.warmup_steps < config.steps
+
+
+def test_the_paper_s_rates_are_the_paper_s() -> None:
+    folder = Path(str(resources.files("musilingo_core") / "presets" / "paper"))
+    for stage, highest, lowest in (("stage1", 1e-4, 8e-5), ("stage2", 3e-5, 1e-5)):
+        config = TrainingConfig(**read_settings(folder / f"{stage}.toml"))  # type: ignore[arg-type]
+        assert learning_rate(config.warmup_steps, config) == pytest.approx(highest)
+        assert learning_rate(config.steps - 1, config) == pytest.approx(lowest, rel=0.01)
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:

@@ -12,18 +12,18 @@ from musilingo_core.data.loader import Loader
 from musilingo_core.data.manifest import Example, write_features
 from musilingo_core.errors import ConfigError
 from musilingo_core.features import Clip
+from musilingo_core.initialisation import embed_words
 from musilingo_core.likelihood import opening_of
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor, collate
 from musilingo_core.schedule import TrainingConfig
 from musilingo_core.training import (
-    initialise,
+    begin_with_words,
     loss_of,
     train,
     validate,
 )
 from musilingo_core.weights import save_projection
-from musilingo_core.whitening import Whitened
 from tests.conftest import make_clip
 
 Model = MusiLingoForConditionalGeneration
@@ -81,7 +81,7 @@ def test_half_precision_learns_too(
     tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path, precision: str
 ) -> None:
     config = TrainingConfig(
-        steps=30, batch_size=4, learning_rate=2e-2, warmup_steps=2, precision=precision
+        steps=30, batch_size=8, learning_rate=2e-2, warmup_steps=2, precision=precision
     )
     rows = run(tiny_model, processor, tmp_path, config)
     assert tiny_model.language_model.dtype == getattr(torch, precision)
@@ -122,9 +122,11 @@ def test_a_whitened_run_goes_on_where_it_began(
     save_projection(tiny_model, tmp_path / "start.safetensors")
     rates = replace(CONFIG, steps=1, learning_rate=1e-9, weight_decay=0.0)
     losses = []
-    for name, config in (("plain", rates), ("white", replace(rates, whiten=0.1))):
+    file, folder = tmp_path / "start.safetensors", tmp_path / "plain"  # of the run before
+    for name, start, config in (
+        ("plain", file, rates), ("white", folder, replace(rates, whiten=0.1)),
+    ):  # fmt: skip
         rows: list[dict[str, Any]] = []
-        start = tmp_path / "start.safetensors"
         train(tiny_model, processor, EXAMPLES, tmp_path / name, config, find, rows.append, start)
         losses.append(rows[0]["validation_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -229,16 +231,35 @@ def test_same_seed_same_projection(
     assert torch.equal(tiny_model.multi_modal_projector.weight, first)
 
 
-@pytest.mark.parametrize("whitened", [False, True])
-def test_a_new_projection_speaks_at_the_size_of_words(tiny_model: Model, whitened: bool) -> None:
-    words = tiny_model.get_input_embeddings().weight.detach()
-    rows = 3 * torch.randn(300, 400, generator=torch.Generator().manual_seed(0)) + 1
-    projection = tiny_model.multi_modal_projector
-    if whitened:
-        projection = tiny_model.multi_modal_projector = Whitened(projection, rows, 0.1)
-    initialise(projection, rows, words, 0)
-    audio = tiny_model.get_audio_features(audio_features=rows.split(1))
-    assert float(audio.detach().std()) == pytest.approx(float(words.std()), rel=1e-3)
+def test_a_projection_begins_with_the_words_of_its_clips(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    words = [("one", "few"), ("two", "few"), ("many", "lots")]
+    clips = [make_clip(rows) for rows in (1, 2, 9)]
+    begin_with_words(
+        tiny_model, processor, [(c.features, w) for c, w in zip(clips, words, strict=True)]
+    )
+    embeddings = tiny_model.get_input_embeddings().weight.detach()
+    for clip, both in zip(clips, words, strict=True):
+        wanted = embed_words(both, processor.tokenizer, embeddings)
+        rows = clip.features.mean(0, keepdim=True)
+        got = tiny_model.get_audio_features(audio_features=[rows]).detach()
+        assert torch.nn.functional.cosine_similarity(got, wanted).min() > 0.9
+    with pytest.raises(ConfigError, match="2 tokens and a clip 3 words"):
+        begin_with_words(tiny_model, processor, [(clips[0].features, ("a", "b", "c"))])
+
+
+def test_examples_with_words_are_begun_with(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    examples = [replace(e, words=("slow", "song")) for e in EXAMPLES]
+    losses = []
+    for name, given in (("drawn", EXAMPLES), ("words", examples)):
+        config = replace(CONFIG, steps=1, learning_rate=1e-9)
+        rows: list[dict[str, Any]] = []
+        train(tiny_model, processor, given, tmp_path / name, config, find, rows.append)
+        losses.append(rows[0]["loss"])
+    assert losses[0] != losses[1]
 
 
 def test_nothing_to_train_on_is_said(

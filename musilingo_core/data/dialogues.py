@@ -1,16 +1,19 @@
-"""Facts into conversations: many ways to ask, a few plain ways to answer.
+"""Facts into conversations: many ways to ask (`questions.toml`), a few plain ways to answer.
 
 A `Scene` is what one conversation can be about: facts of the whole song, of its parts, and its
 length. `write` draws turns from it. Answers say only what the facts say; where the facts are silent
 the question is not asked, and where no ear could tell (title, key, words) the answer says so.
 """
 
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib import resources
 from random import Random
 
-from musilingo_core.data.facts import Facts
+from musilingo_core.data.facts import OPPOSED, Facts
+from musilingo_core.prompt import listed
 from musilingo_core.times import clock, find_spans
 
 Turn = tuple[str, str]
@@ -31,8 +34,7 @@ class Scene:
     part: Callable[[float, float], Facts]
 
 
-Topic = Callable[[Scene, Random], Turn | None]
-SUNG_WEIGHT = 9  # how many times oftener a singer's sex is asked about where there is a singer
+Topic = Callable[[Scene, Random], str | None]  # the answer; None where the facts are silent
 NAMES = {
     "guitar": "guitar",
     "strings": "strings",
@@ -47,12 +49,32 @@ NAMES = {
     "choir": "choir",
     "bells": "bells",
 }
-SINGERS = {"none": "nobody", "male": "a man", "female": "a woman", "some": "someone"}
+SINGERS = {
+    "none": "nobody",
+    "male": "a man",
+    "female": "a woman",
+    "choir": "a choir",
+    "some": "someone",
+}
 NOT_MUSIC = {
     "noise": "only noise",
     "speech": "someone speaking",
     "silence": "almost nothing, it is nearly silent",
 }
+TEMPI = {"slow": "slow", "moderate": "neither slow nor fast", "fast": "fast"}
+KINDS = {"music": "music", "noise": "noise", "speech": "speech", "silence": "silence"}
+
+
+@cache
+def questions(topic: str, form: str = "ask") -> tuple[str, ...]:
+    """Wordings of a topic: to `ask` outright, or for after another question (`and`)."""
+    file = resources.files("musilingo_core.data") / "questions.toml"
+    return tuple(_tables(file.read_text(encoding="utf-8")).get(topic, {}).get(form, ()))
+
+
+@cache
+def _tables(text: str) -> dict[str, dict[str, list[str]]]:
+    return tomllib.loads(text)
 
 
 def joined(words: Sequence[str]) -> str:
@@ -83,6 +105,30 @@ def summary(facts: Facts) -> str:
     return f"{text}, and it feels {joined(facts.moods)}."
 
 
+def keywords(facts: Facts) -> tuple[str, ...]:
+    """Sixteen words, always in the same order: what a row's sixteen tokens are to begin as."""
+    if facts.kind != "music":
+        return (facts.kind,) * 16
+    instruments = [*(NAMES[name] for name in facts.instruments), "only", "only"]
+    sings = {"none": "instrumental", "some": "singer", "": "voice"}.get(facts.voice, facts.voice)
+    who = {"none": "nobody", "male": "man", "female": "woman", "choir": "choir"}
+    moods = [*facts.moods, facts.moods[-1], facts.moods[-1]]
+    return (
+        "music",
+        {"moderate": "medium", "": "tempo"}.get(facts.tempo, facts.tempo),
+        facts.loudness or "moderate",
+        facts.genre,
+        *instruments[:3],
+        sings,
+        who.get(facts.voice, "someone"),
+        {"yes": "drums", "no": "quiet", "": "percussion"}[facts.drums],
+        *moods[:3],
+        facts.genre,
+        instruments[0],
+        sings,
+    )
+
+
 def write(scene: Scene, rng: Random, turns: int, follow_ups: bool = True) -> list[Turn]:
     """A conversation of so many turns about different things.
 
@@ -94,229 +140,195 @@ def write(scene: Scene, rng: Random, turns: int, follow_ups: bool = True) -> lis
     """
     if scene.facts.kind != "music":
         return _not_music(scene.facts, rng, turns)
-    topics = [topic for topic, weight in _TOPICS for _ in range(weight)]
-    if scene.facts.voice in {"male", "female"}:  # elsewhere there is nothing to tell apart
-        topics += _OF_A_SINGER * SUNG_WEIGHT
-    if not follow_ups:
-        topics = [topic for topic in topics if topic is not _thanks]
+    names = [name for name, weight in _WEIGHTS.items() for _ in range(weight)]
+    if scene.facts.voice not in ("", "some"):
+        names += ["sex"] * (8 if scene.facts.voice != "none" else 2)
     conversation: list[Turn] = []
-    used: set[Topic] = set()
+    used: set[str] = set()
     for _ in range(20 * turns):
-        topic = rng.choice(topics)
-        if topic in used or len(conversation) == turns:
+        name = rng.choice(names)
+        if name in used or len(conversation) == turns:
             continue
-        turn = topic(scene, rng)
+        turn = ask(name, scene, rng, later=bool(conversation) and follow_ups)
         if turn is None:
             continue
-        used.add(topic)
+        used.add(name)
         conversation.append(turn)
         if follow_ups and len(conversation) < turns and rng.random() < 0.5:
-            then = _follow_up(topic, turn[1], scene, rng)
+            then = _follow_up(name, turn[1], scene, rng)
             if then and then[0] not in {question for question, _ in conversation}:
                 conversation.append(then)
     return conversation
 
 
 def write_singer(scene: Scene, rng: Random) -> list[Turn]:
-    """Single questions about who sings, two of them about the sex; seldom a description."""
-    topics = [*rng.sample(_OF_A_SINGER, 2), _singer, *([_describe] if rng.random() < 0.2 else [])]
-    return [turn for topic in topics if (turn := topic(scene, rng))]
+    """Single questions about who sings; seldom a description."""
+    names = ["sex", "singer", "choice singer", *(["describe"] if rng.random() < 0.3 else [])]
+    return [turn for name in names if (turn := ask(name, scene, rng))]
 
 
-def _follow_up(topic: Topic, answer: str, scene: Scene, rng: Random) -> Turn | None:
+def ask(name: str, scene: Scene, rng: Random, later: bool = False) -> Turn | None:
+    """A question of a topic and its answer; None where the facts are silent.
+
+    Args:
+        name: Of a topic.
+        scene: What it is about.
+        rng: Draws words.
+        later: Whether it follows another, so that a short form will do.
+    """
+    if name in _OWN_WORDS:
+        return _OWN_WORDS[name](scene, rng)
+    answer = _ANSWERS[name](scene, rng)
+    if answer is None:
+        return None
+    short = questions(name, "and") if later and rng.random() < 0.4 else ()
+    return rng.choice(short or questions(name)), answer
+
+
+def _follow_up(name: str, answer: str, scene: Scene, rng: Random) -> Turn | None:
     """A question that can only be understood, or answered, with the turn before in mind."""
     dice = rng.random()
-    if topic in _OF_A_MOMENT and scene.duration_s >= 20 and dice < 0.7:
-        return _same_at_a_moment(topic, scene, rng)
-    if topic in (_genre, _mood, _describe) and dice < 0.85:
-        return _why(scene, rng)
-    return rng.choice(_AGAIN), answer
+    if name in _OF_A_MOMENT and scene.duration_s >= 20 and dice < 0.5:
+        return _same_at_a_moment(name, scene, rng)
+    if name in ("genre", "mood", "describe", "place", "lead", "tempo") and dice < 0.75:
+        return rng.choice(questions("why")), _why(scene, rng)
+    if dice < 0.9:
+        return rng.choice(questions("again")), answer
+    return rng.choice(questions("sure")), _sure(answer)
 
 
-def _same_at_a_moment(topic: Topic, scene: Scene, rng: Random) -> Turn | None:
+def _sure(answer: str) -> str:
+    """The same again, as one says it when asked for certainty."""
+    if answer.startswith(("Yes, ", "No, ", "I cannot ")):
+        return answer
+    return f"As far as I can hear: {_lowered(answer)}"
+
+
+def _lowered(answer: str) -> str:
+    return answer if answer.startswith("I ") else answer[0].lower() + answer[1:]
+
+
+def _same_at_a_moment(name: str, scene: Scene, rng: Random) -> Turn | None:
     """The question before, asked about a moment: "And at 1:10?"."""
     when, facts = _other_moment(scene, rng)
-    turn = topic(Scene(facts, scene.duration_s, scene.part), rng)
+    turn = ask(name, Scene(facts, scene.duration_s, scene.part), rng)
     if turn is None:
         return None
-    said = turn[1].removeprefix("Yes, ").removeprefix("No, ")
-    said = said if said.startswith("I ") else said[0].lower() + said[1:]
-    question = rng.choice([f"And {when}?", f"And {when}?", f"What about {when}?"])
+    said = _lowered(turn[1].removeprefix("Yes, ").removeprefix("No, "))
+    question = rng.choice(questions("moment again")).format(when)
     return question, f"{when[0].upper()}{when[1:]} {said}"
 
 
 def _not_music(facts: Facts, rng: Random, turns: int) -> list[Turn]:
-    topics = [
-        _DESCRIBE, _DETAIL, _GENRE, _INSTRUMENTS, _LEAD, _TEMPO, _MOOD, _SINGER, _SEX, _LOUD,
-        _DRUMS, _PLACE, *_UNKNOWN.values(), ["Is this music?", "What is this?", "What happens?"],
-    ]  # fmt: skip
-    answer = summary(facts)
-    return [(rng.choice(questions), answer) for questions in rng.sample(topics, turns)]
+    """Whatever is asked, the answer is what there is instead."""
+    names = ["not music", *(name for name in _ANSWERS if name != "thanks")]
+    written = []
+    for name in rng.sample(names, turns):
+        if rng.random() < 0.2:
+            written.append(_which(rng.choice(questions("not music")), facts.kind, KINDS, rng, 4))
+        else:
+            written.append((rng.choice(questions(name)), summary(facts)))
+    return written
 
 
-_DESCRIBE = [
-    "Describe this music.", "What do you hear?", "Tell me about this song.", "Describe the song.",
-    "Can you describe what you hear?", "What is this piece like?", "Give me a short description.",
-    "Summarize this track.", "What kind of music is this?", "Describe it.", "What is this?",
-]  # fmt: skip
-_DETAIL = [
-    "Describe this track in detail.", "Tell me everything you hear.", "Give me a long description.",
-    "Write a paragraph about this music.", "Describe the song in detail.",
-]  # fmt: skip
-_INSTRUMENTS = [
-    "What instruments do you hear?", "Which instruments are played?", "What instruments are used?",
-    "Name the instruments.", "What is being played?", "List the instruments in this song.",
-]  # fmt: skip
-_LEAD = [
-    "What is the lead instrument?", "Which instrument stands out?", "What is the main instrument?",
-    "Which instrument leads?", "What instrument plays the melody?",
-]  # fmt: skip
-_GENRE = [
-    "What genre is this?", "What style of music is it?", "Which genre does it belong to?",
-    "What is the genre of this song?", "How would you classify this music?",
-]  # fmt: skip
-_TEMPO = [
-    "Is it slow or fast?", "How fast is it?", "What is the tempo?", "Is the tempo slow or fast?",
-    "How would you describe the speed?", "Slow or fast?",
-]  # fmt: skip
-_SINGER = [
-    "Is there a singer?", "Does anyone sing?", "Are there vocals?", "Is there singing in it?",
-    "Do you hear a voice?", "Is it instrumental?", "Is anybody singing?", "Is there a vocalist?",
-    "Is someone singing?", "Do you hear singing?",
-]  # fmt: skip
-_SEX = [
-    "Is the singer male or female?", "Is the singer female or male?", "Who is singing?",
-    "Is it a man or a woman singing?", "What kind of voice is it?",
-]  # fmt: skip
-_MOOD = [
-    "What is the mood?", "How does it feel?", "What emotion does it convey?",
-    "What feeling does this music give?", "Describe the mood of the song.",
-]  # fmt: skip
-_LOUD = ["Is it loud or soft?", "How loud is it?", "Is the music loud or quiet?"]
-_DRUMS = ["Are there drums?", "And the drums?", "Do you hear drums?", "Is there a beat?"]
-_PLACE = [
-    "Where could I play this?", "What occasion does it suit?", "When would you listen to this?",
-    "What scene would it fit?",
-]  # fmt: skip
-_WHY = ["What makes you say that?", "Why do you think so?", "How can you tell?"]
-_AGAIN = ["Can you say that again?", "Please repeat that.", "Are you sure?", "What was that?"]
-_UNKNOWN = {
-    "title": [
-        "What is the title?", "What song is this?", "What is it called?", "Name this song.",
-        "What is the name of this piece?",
-    ],
-    "artist": [
-        "Who is the artist?", "Who made this?", "Who composed this?", "Who plays this?",
-        "Who wrote this song?", "What band is this?",
-    ],
-    "key": ["What key is it in?", "Which key is this song in?", "Is it major or minor?"],
-    "year": ["When was it recorded?", "What year is it from?", "How old is this recording?"],
-    "words": ["What are the lyrics?", "What do they sing about?", "What language is it in?"],
-    "exact tempo": ["What is the BPM?", "How many beats per minute?"],
-}  # fmt: skip
-# Instruments that the teacher has no ear for.
-_OUTSIDE = [
-    "saxophone", "trumpet", "accordion", "banjo", "ukulele", "harmonica", "mandolin", "oboe",
-    "clarinet", "xylophone", "marimba", "bagpipes", "trombone", "didgeridoo", "bassoon",
-]  # fmt: skip
-_THANKS = ["Thank you!", "Thanks.", "Great, thanks a lot."]
+def _describe(scene: Scene, _: Random) -> str:
+    return summary(scene.facts)
 
 
-def _describe(scene: Scene, rng: Random) -> Turn:
-    return rng.choice(_DESCRIBE), summary(scene.facts)
-
-
-def _detail(scene: Scene, rng: Random) -> Turn:
+def _detail(scene: Scene, rng: Random) -> str:
     facts = scene.facts
     sentences = [summary(facts), f"The lead instrument is {NAMES[facts.instruments[0]]}."]
     if facts.drums:
         sentences.append(f"There are {'' if facts.drums == 'yes' else 'no '}drums.")
-    sentences.append(_place(scene, rng)[1])
-    return rng.choice(_DETAIL), " ".join(sentences)
+    return " ".join([*sentences, _place(scene, rng)])
 
 
-def _instruments(scene: Scene, rng: Random) -> Turn:
-    return rng.choice(_INSTRUMENTS), f"I hear {played(scene.facts)}."
+def _instruments(scene: Scene, _: Random) -> str:
+    return f"I hear {played(scene.facts)}."
 
 
-def _lead(scene: Scene, rng: Random) -> Turn:
-    return rng.choice(_LEAD), f"The lead instrument is {NAMES[scene.facts.instruments[0]]}."
+def _lead(scene: Scene, _: Random) -> str:
+    return f"The lead instrument is {NAMES[scene.facts.instruments[0]]}."
 
 
-def _has_instrument(scene: Scene, rng: Random) -> Turn | None:
+def _has(scene: Scene, rng: Random) -> Turn | None:
     there = rng.random() < 0.5
-    options = [n for n in (scene.facts.instruments if there else scene.facts.absent)]
+    options = list(scene.facts.instruments if there else scene.facts.absent)
     if not options:
         return None
     name = NAMES[rng.choice(options)]
-    question = _is_there(name, rng)
+    question = rng.choice(questions("has")).format(name)
     if there:
         return question, f"Yes, I hear {name}."
     return question, f"No, I do not hear {name}; I hear {played(scene.facts)}."
 
 
+# Instruments that the teacher has no ear for.
+_OUTSIDE = [
+    "saxophone", "trumpet", "accordion", "banjo", "ukulele", "harmonica", "mandolin", "oboe",
+    "clarinet", "xylophone", "marimba", "bagpipes", "trombone", "didgeridoo", "bassoon",
+]  # fmt: skip
+
+
 def _outside(scene: Scene, rng: Random) -> Turn:
     name = rng.choice(_OUTSIDE)
-    return _is_there(
-        name, rng
-    ), f"I cannot tell whether there is {name}; I hear {played(scene.facts)}."
+    question = rng.choice(questions("has")).format(name)
+    return question, f"I cannot tell whether there is {name}; I hear {played(scene.facts)}."
 
 
-def _is_there(name: str, rng: Random) -> str:
-    return rng.choice([f"Is there {name} in it?", f"Do you hear {name}?", f"Can you hear {name}?"])
+def _genre(scene: Scene, _: Random) -> str:
+    return f"It is {scene.facts.genre} music."
 
 
-def _genre(scene: Scene, rng: Random) -> Turn:
-    return rng.choice(_GENRE), f"It is {scene.facts.genre} music."
+def _tempo(scene: Scene, _: Random) -> str | None:
+    return f"It is {TEMPI[scene.facts.tempo]}." if scene.facts.tempo else None
 
 
-def _tempo(scene: Scene, rng: Random) -> Turn | None:
-    tempo = scene.facts.tempo
-    if not tempo:
-        return None
-    answer = "It is neither slow nor fast." if tempo == "moderate" else f"It is {tempo}."
-    return rng.choice(_TEMPO), answer
-
-
-def _singer(scene: Scene, rng: Random) -> Turn | None:
-    voice, question = scene.facts.voice, rng.choice(_SINGER)
+def _singer(scene: Scene, _: Random) -> str | None:
+    voice = scene.facts.voice
     if not voice:
         return None
-    instrumental = question == "Is it instrumental?"
     if voice == "none":
-        answer = "it is instrumental." if instrumental else "nobody sings, it is instrumental."
-        return question, ("Yes, " if instrumental else "No, ") + answer
-    return question, ("No, " if instrumental else "Yes, ") + f"{SINGERS[voice]} sings."
+        return "No, nobody sings, it is instrumental."
+    return f"Yes, {SINGERS[voice]} sings."
 
 
-def _sex(question: str, scene: Scene, _: Random) -> Turn | None:
+def _instrumental(scene: Scene, _: Random) -> str | None:
+    voice = scene.facts.voice
+    if not voice:
+        return None
+    return "Yes, it is instrumental." if voice == "none" else f"No, {SINGERS[voice]} sings."
+
+
+def _sex(scene: Scene, _: Random) -> str | None:
     voice = scene.facts.voice
     if voice in ("", "some"):
         return None
     if voice == "none":
-        return question, "I hear no singer, it is instrumental."
+        return "I hear no singer, it is instrumental."
+    if voice == "choir":
+        return "I hear a choir."
     # One form for all of them: several run into each other in a small model ("is woman").
-    return question, f"The singer is {voice}."
+    return f"The singer is {voice}."
 
 
-def _mood(scene: Scene, rng: Random) -> Turn:
-    return rng.choice(_MOOD), f"It feels {joined(scene.facts.moods)}."
+def _mood(scene: Scene, _: Random) -> str:
+    return f"It feels {joined(scene.facts.moods)}."
 
 
-def _loudness(scene: Scene, rng: Random) -> Turn | None:
+def _loud(scene: Scene, _: Random) -> str | None:
     loudness = scene.facts.loudness
-    return (rng.choice(_LOUD), f"It is {loudness}.") if loudness else None
+    return f"It is {loudness}." if loudness else None
 
 
-def _drums(scene: Scene, rng: Random) -> Turn | None:
+def _drums(scene: Scene, _: Random) -> str | None:
     drums = scene.facts.drums
     if not drums:
         return None
-    answer = "Yes, there are drums." if drums == "yes" else "No, there are no drums."
-    return rng.choice(_DRUMS), answer
+    return "Yes, there are drums." if drums == "yes" else "No, there are no drums."
 
 
-_PLACES = {
+PLACES = {
     "classical": "in a concert hall or at a quiet dinner",
     "electronic": "in a club or at a party",
     "ambient": "while you relax or work",
@@ -335,24 +347,63 @@ _PLACES = {
 }
 
 
-def _place(scene: Scene, rng: Random) -> Turn:
+def _place(scene: Scene, _: Random) -> str:
     facts = scene.facts
     reason = f"it is {joined([w for w in (facts.tempo, facts.loudness) if w] or [facts.genre])}"
-    return rng.choice(_PLACE), f"It would fit {_PLACES[facts.genre]}, because {reason}."
+    return f"It would fit {PLACES[facts.genre]}, because {reason}."
 
 
-def _why(scene: Scene, rng: Random) -> Turn:
+def _why(scene: Scene, _: Random) -> str:
     facts = scene.facts
     manner = joined([w for w in (facts.tempo, facts.loudness) if w] or [facts.moods[0]])
-    return rng.choice(_WHY), f"I hear {played(facts)}, and the music is {manner}."
+    return f"I hear {played(facts)}, and the music is {manner}."
 
 
-def _unknown(what: str, _: Scene, rng: Random) -> Turn:
-    return rng.choice(_UNKNOWN[what]), f"I cannot tell the {what} from the sound."
+def _unknown(what: str, _: Scene, __: Random) -> str:
+    return f"I cannot tell the {what} from the sound."
 
 
-def _thanks(_: Scene, rng: Random) -> Turn:
-    return rng.choice(_THANKS), "You are welcome! Ask me anything about this song."
+def _thanks(_: Scene, __: Random) -> str:
+    return "You are welcome! Ask me anything about this song."
+
+
+def _choice(topic: str, scene: Scene, rng: Random) -> Turn | None:
+    """A question with options; wrong ones are surely wrong."""
+    facts = scene.facts
+    truth, words = _CHOSEN[topic](facts)
+    if not truth or len(words) < 2:
+        return None
+    asked = rng.choice(questions("sex" if topic == "singer" else topic))
+    return _which(asked, truth, words, rng, rng.choice([2, 3, 4, 4, 4, 5]))
+
+
+def _which(question: str, truth: str, words: dict[str, str], rng: Random, most: int) -> Turn:
+    """A question with up to so many options in any order."""
+    wrong = [name for name in words if name != truth]
+    names = [truth, *rng.sample(wrong, min(most - 1, len(wrong)))]
+    rng.shuffle(names)
+    return question + listed([words[name] for name in names]), words[truth]
+
+
+# The right answer's name, and words for it and for what is surely wrong.
+_CHOSEN: dict[str, Callable[[Facts], tuple[str, dict[str, str]]]] = {
+    "lead": lambda facts: (
+        facts.instruments[0],
+        {name: NAMES[name] for name in (facts.instruments[0], *facts.absent)},
+    ),
+    "genre": lambda facts: (facts.genre, {g: g for g in (facts.genre, *facts.not_genres)}),
+    "mood": lambda facts: (
+        facts.moods[0],
+        {mood: mood for mood in (facts.moods[0], *OPPOSED.get(facts.moods[0], ()))},
+    ),
+    "tempo": lambda facts: (facts.tempo, TEMPI),
+    "singer": lambda facts: (
+        "" if facts.voice == "some" else facts.voice,
+        {voice: words for voice, words in SINGERS.items() if voice != "some"},
+    ),
+    "loud": lambda facts: (facts.loudness, {"loud": "loud", "soft": "soft"}),
+    "not music": lambda facts: (facts.kind, KINDS),
+}
 
 
 def _moment(scene: Scene, rng: Random) -> Turn | None:
@@ -360,15 +411,15 @@ def _moment(scene: Scene, rng: Random) -> Turn | None:
     if scene.duration_s < 20:
         return None
     when, facts = _other_moment(scene, rng)
-    turns = [
-        (f"What do you hear {when}?", f"I hear {_short(facts)}"),
-        (f"What happens {when}?", f"I hear {_short(facts)}"),
-        (f"Describe the music {when}.", f"I hear {_short(facts)}"),
-        (f"Which instruments play {when}?", f"I hear {played(facts)}"),
-    ]
-    if facts.voice:
-        turns.append((f"Does anyone sing {when}?", f"{SINGERS[facts.voice]} sings"))
-    question, said = rng.choice(turns)
+    topic = rng.choice(["moment", "moment", "moment instruments", "moment singer"])
+    if topic == "moment singer" and not facts.voice:
+        topic = "moment"
+    said = {
+        "moment": f"I hear {_short(facts)}",
+        "moment instruments": f"I hear {played(facts)}",
+        "moment singer": f"{SINGERS[facts.voice or 'none']} sings",
+    }[topic]
+    question = rng.choice(questions(topic)).format(when)
     return question, f"{when[0].upper()}{when[1:]} {said}."
 
 
@@ -396,30 +447,24 @@ def _when(duration_s: float, rng: Random) -> str:
     )  # fmt: skip
 
 
-def _beginning(scene: Scene, rng: Random) -> Turn | None:
+def _begin(scene: Scene, _: Random) -> str | None:
+    return f"It begins with {_short(scene.part(0, 10))}." if scene.duration_s >= 20 else None
+
+
+def _end(scene: Scene, _: Random) -> str | None:
     if scene.duration_s < 20:
         return None
-    return "How does it begin?", f"It begins with {_short(scene.part(0, 10))}."
+    return f"It ends with {_short(scene.part(scene.duration_s - 10, scene.duration_s))}."
 
 
-def _ending(scene: Scene, rng: Random) -> Turn | None:
-    if scene.duration_s < 20:
-        return None
-    last = scene.part(scene.duration_s - 10, scene.duration_s)
-    return "How does it end?", f"It ends with {_short(last)}."
-
-
-def _change(scene: Scene, rng: Random) -> Turn | None:
+def _change(scene: Scene, _: Random) -> str | None:
     if scene.duration_s < 20:
         return None
     quarter = scene.duration_s / 4
     first, last = scene.part(0, quarter), scene.part(3 * quarter, scene.duration_s)
-    question = rng.choice(
-        ["Does the music change?", "How does it develop?", "Does it change over time?"]
-    )
     if first.instruments[0] == last.instruments[0] and first.genre == last.genre:
-        return question, f"It stays much the same: {_short(scene.facts)}."
-    return question, f"It goes from {_short(first)} to {_short(last)}."
+        return f"It stays much the same: {_short(scene.facts)}."
+    return f"It goes from {_short(first)} to {_short(last)}."
 
 
 def _short(facts: Facts) -> str:
@@ -427,12 +472,24 @@ def _short(facts: Facts) -> str:
     return f"{tempo}{facts.genre} music with {played(facts)}"
 
 
-_OF_A_SINGER: list[Topic] = [partial(_sex, question) for question in _SEX]
-_OF_A_MOMENT = (_instruments, _lead, _genre, _tempo, _singer, _drums, _mood)
-_TOPICS: list[tuple[Topic, int]] = [
-    (_describe, 5), (_detail, 1), (_instruments, 3), (_lead, 7), (_has_instrument, 3),
-    (_outside, 1), (_genre, 5), (_tempo, 4), (_singer, 6), (_mood, 3), (_loudness, 1),
-    (_drums, 3), (_place, 1), (_thanks, 1), (_moment, 8), (_beginning, 1), (_ending, 1),
-    (_change, 2), *((topic, 1) for topic in _OF_A_SINGER),
-    *((partial(_unknown, what), 5 if what in ("title", "artist") else 2) for what in _UNKNOWN),
-]  # fmt: skip
+_UNKNOWN = ("title", "artist", "key", "year", "words", "exact tempo")
+_OF_A_MOMENT = ("instruments", "lead", "genre", "tempo", "singer", "drums", "mood")
+_ANSWERS: dict[str, Topic] = {
+    "describe": _describe, "detail": _detail, "instruments": _instruments, "lead": _lead,
+    "genre": _genre, "tempo": _tempo, "singer": _singer, "instrumental": _instrumental,
+    "sex": _sex, "mood": _mood, "loud": _loud, "drums": _drums, "place": _place, "begin": _begin,
+    "end": _end, "change": _change, "thanks": _thanks,
+    **{what: partial(_unknown, what) for what in _UNKNOWN},
+}  # fmt: skip
+_OWN_WORDS: dict[str, Callable[[Scene, Random], Turn | None]] = {
+    "has instrument": _has, "outside": _outside, "moment": _moment,
+    **{f"choice {topic}": partial(_choice, topic) for topic in _CHOSEN},
+}  # fmt: skip
+_WEIGHTS = {
+    "describe": 5, "detail": 1, "instruments": 3, "lead": 6, "has instrument": 3, "outside": 1,
+    "genre": 5, "tempo": 4, "singer": 5, "instrumental": 1, "mood": 4, "loud": 2, "drums": 4,
+    "place": 2, "thanks": 1, "moment": 8, "begin": 1, "end": 1, "change": 2,
+    "title": 5, "artist": 5, "key": 2, "year": 2, "words": 2, "exact tempo": 2,
+    "choice lead": 3, "choice genre": 3, "choice mood": 2, "choice tempo": 2, "choice singer": 3,
+    "choice loud": 1, "choice not music": 1,
+}  # fmt: skip

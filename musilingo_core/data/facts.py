@@ -5,7 +5,8 @@ mixture of songs exactly; what they say is agreement with a tagger and not truth
 rendered scores) replace the teacher's where there are some.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -43,11 +44,14 @@ GENRES = {
 }
 FEMALE = ("m:female", "m:woman", "m:female vocal", "m:female voice", "s:female vocalists")
 MALE = ("m:male", "m:man", "m:male vocal", "m:male voice", "s:male vocalists")
-VOICE = ("m:vocal", "m:vocals", "m:singing", "m:voice", "m:choir", "m:choral", "m:opera")
+CHOIR = ("m:choir", "m:choral")
+VOICE = ("m:vocal", "m:vocals", "m:singing", "m:voice", "m:opera", *CHOIR)
 DRUMS = ("m:drums", "m:beat", "m:beats")
 
 VOICE_SURE, VOICE_ABSENT = 0.30, 0.13  # probability of the likeliest voice tag
 SEX_MARGIN = 0.5  # logits
+CHOIR_MARGIN = 0.5  # logits, over the likeliest other voice tag
+GENRE_MARGIN = 1.0  # logits by which a genre is surely not the one
 TEMPO_OFFSET, TEMPO_MARGIN = 1.3, 0.6  # logits; the offset makes slow and fast equally common
 LOUD_OFFSET, LOUD_MARGIN = 0.6, 0.8  # logits, loud against quiet and soft
 PRESENT, ABSENT = 0.18, 0.05  # probability of an instrument's likeliest tag
@@ -62,8 +66,9 @@ class Facts:
         instruments: Heard, the leading one first.
         absent: Instruments that are surely not heard.
         genre: A key of `GENRES`.
+        not_genres: Genres that it surely is not.
         tempo: `slow`, `moderate` or `fast`.
-        voice: `none`, `male`, `female`, `some` (a singer of unclear sex) or empty.
+        voice: `none`, `male`, `female`, `choir`, `some` (a singer of unclear sex) or empty.
         loudness: `loud`, `soft` or empty.
         drums: `yes`, `no` or empty.
         moods: Words, the clearest first.
@@ -73,6 +78,7 @@ class Facts:
     instruments: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     genre: str = ""
+    not_genres: tuple[str, ...] = ()
     tempo: str = ""
     voice: str = ""
     loudness: str = ""
@@ -98,8 +104,15 @@ class Teacher:
         """(rows, size) to (tags,): of the mean row, which is the mean over rows."""
         return self.encoder.tag_logits(features.mean(0))
 
-    def facts(self, features: Tensor) -> Facts:
-        """Facts of a stretch of music from its rows (rows, size)."""
+    def facts(self, features: Tensor, certain: Facts | None = None) -> Facts:
+        """Facts of a stretch of music from its rows (rows, size).
+
+        Args:
+            features: The rows.
+            certain: Facts that are known; whatever they say is taken from them.
+        """
+        if certain is not None and certain.kind != "music":
+            return certain
         logits = self.logits(features)
 
         def top(tags: tuple[str, ...]) -> float:
@@ -110,47 +123,78 @@ class Teacher:
 
         strength = {name: p(tags) for name, tags in INSTRUMENTS.items()}
         ranked = sorted(strength, key=strength.__getitem__, reverse=True)
+        styles = {genre: top(tags) for genre, tags in GENRES.items()}
+        genre = max(styles, key=styles.__getitem__)
         pace = top(("m:fast",)) - top(("m:slow",)) + TEMPO_OFFSET
         loud = top(("m:loud",)) - top(("m:quiet", "m:soft")) + LOUD_OFFSET
         facts = Facts(
             instruments=(ranked[0], *(n for n in ranked[1:3] if strength[n] > PRESENT)),
             absent=tuple(n for n in ranked if strength[n] < ABSENT),
-            genre=max(GENRES, key=lambda genre: p(GENRES[genre])),
+            genre=genre,
+            not_genres=tuple(g for g in styles if styles[g] < styles[genre] - GENRE_MARGIN),
             tempo=_side(pace, TEMPO_MARGIN, "fast", "slow", "moderate"),
-            voice=self._voice(p(VOICE + MALE + FEMALE), top(FEMALE) - top(MALE)),
+            voice=self._voice(top),
             loudness=_side(loud, LOUD_MARGIN, "loud", "soft", ""),
             drums="yes" if p(DRUMS) > 0.25 else "no" if p(DRUMS) < 0.08 else "",
         )
+        if certain is not None:
+            known = {f.name: getattr(certain, f.name) for f in fields(Facts)}
+            facts = replace(facts, **{name: value for name, value in known.items() if value})
         return replace(facts, moods=moods(facts, {t: top((t,)) for t in _MOOD_TAGS}))
 
     @staticmethod
-    def _voice(probability: float, female_minus_male: float) -> str:
-        if probability < VOICE_ABSENT:
+    def _voice(top: Callable[[tuple[str, ...]], float]) -> str:
+        """Who sings, by the highest logit among tags."""
+        solo = tuple(tag for tag in (*VOICE, *MALE, *FEMALE) if tag not in CHOIR)
+        highest = torch.sigmoid(torch.tensor(max(top(solo), top(CHOIR))))
+        if highest < VOICE_ABSENT:
             return "none"
-        if probability < VOICE_SURE:
+        if highest < VOICE_SURE:
             return ""
-        return _side(female_minus_male, SEX_MARGIN, "female", "male", "some")
+        if top(CHOIR) > top(solo) + CHOIR_MARGIN:
+            return "choir"
+        return _side(top(FEMALE) - top(MALE), SEX_MARGIN, "female", "male", "some")
 
 
+# What a mood is surely not.
+OPPOSED = {
+    "calm": ("energetic", "aggressive", "festive", "happy"),
+    "gentle": ("energetic", "aggressive", "festive", "strange"),
+    "dreamy": ("energetic", "aggressive", "festive", "happy"),
+    "sad": ("happy", "festive", "energetic", "aggressive"),
+    "beautiful": ("aggressive", "strange", "festive"),
+    "energetic": ("calm", "gentle", "dreamy", "sad"),
+    "aggressive": ("calm", "gentle", "dreamy", "sad"),
+    "happy": ("sad", "aggressive", "dreamy", "calm"),
+    "festive": ("sad", "calm", "gentle", "dreamy"),
+    "strange": ("gentle", "beautiful", "happy"),
+}
 _MOOD_TAGS = {"s:sad": -4.6, "s:happy": -5.3, "m:weird": -2.3, "s:party": -4.6, "s:beautiful": -3.1}
 
 
 def moods(facts: Facts, logits: dict[str, float]) -> tuple[str, ...]:
-    """Moods from tempo, loudness and mood tags (logits; see `_MOOD_TAGS` for what is much)."""
-    found = []
-    if facts.tempo == "fast":
-        found.append("energetic")
-    if facts.tempo == "slow":
-        found.append("calm")
-    if facts.loudness == "loud" and facts.genre in {"metal", "rock"}:
-        found.append("aggressive")
-    if facts.loudness == "soft":
-        found.append("gentle")
+    """Up to three moods from tempo, loudness and mood tags, none opposed to one before it.
+
+    Args:
+        facts: Of tempo, loudness and genre.
+        logits: Of the mood tags; see `_MOOD_TAGS` for what is much.
+    """
+    above = {tag: logits[tag] - much for tag, much in _MOOD_TAGS.items()}
     words = {"s:sad": "sad", "s:happy": "happy", "m:weird": "strange", "s:party": "festive"}
     words["s:beautiful"] = "beautiful"
-    found += [words[tag] for tag, much in _MOOD_TAGS.items() if logits[tag] > much]
-    if facts.genre == "ambient":
-        found.append("dreamy")
+    tagged = [words[tag] for tag in sorted(above, key=above.__getitem__)[::-1] if above[tag] > 0]
+    candidates = [
+        *(["energetic"] if facts.tempo == "fast" else []),
+        *(["calm"] if facts.tempo == "slow" else []),
+        *(["aggressive"] if facts.loudness == "loud" and facts.genre in {"metal", "rock"} else []),
+        *(["gentle"] if facts.loudness == "soft" else []),
+        *tagged,
+        *(["dreamy"] if facts.genre == "ambient" else []),
+    ]
+    found: list[str] = []
+    for mood in candidates:
+        if not any(mood in OPPOSED[other] or other in OPPOSED[mood] for other in found):
+            found.append(mood)
     return tuple(found[:3]) or ("neutral",)
 
 

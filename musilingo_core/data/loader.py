@@ -74,6 +74,11 @@ class Loader:
             self.find_clip(examples[0].clip).features for examples in self.clips[::step][:clips]
         ]
 
+    def described(self) -> list[tuple[Tensor, tuple[str, ...]]]:
+        """Feature rows and words of all clips that have words to begin with."""
+        first = (examples[0] for examples in self.clips)
+        return [(self.find_clip(e.clip).features, e.words) for e in first if e.words]
+
     def digest(self) -> str:
         """Tells this data from other data: words, places, and the files that hold features."""
         digest = hashlib.sha256()

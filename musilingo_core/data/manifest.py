@@ -5,7 +5,7 @@
 `clip` is a sound file, a file that `musilingo encode` wrote, or `FILE.safetensors#KEY` for one of
 many in a file of `write_features`; relative to the manifest. A conversation of several turns has
 `turns`, a list of {"instruction", "response"}, instead. Optional: `split`,
-`source`, `track`.
+`source`, `track`, `words`.
 """
 
 import json
@@ -34,6 +34,7 @@ class Example:
         split: `train`, `validation` or `test`.
         source: Where it comes from, for reports.
         track: Clips of one track are alike; by default each clip is a track of its own.
+        words: What each token of a row is to begin as, where a projection begins from words.
     """
 
     clip: str
@@ -41,6 +42,7 @@ class Example:
     split: str = "train"
     source: str = ""
     track: str = ""
+    words: tuple[str, ...] = ()
 
     def messages(self) -> list[Message]:
         """The conversation, with the clip's place as its id."""
@@ -125,6 +127,7 @@ def write_manifest(examples: Iterable[Example], path: str | Path) -> None:
             row |= turns[0] if len(turns) == 1 else {"turns": turns}
             row |= {"split": example.split, "source": example.source}
             row |= {"track": example.track} if example.track else {}
+            row |= {"words": example.words} if example.words else {}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -141,6 +144,7 @@ def _example(row: dict[str, Any], folder: str) -> Example:
         split=row.get("split", "train"),
         source=row.get("source", ""),
         track=row.get("track", ""),
+        words=tuple(row.get("words", ())),
     )
 
 

@@ -8,7 +8,7 @@ features vary together, so that what comes out looks like music.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from musilingo_core.audio import AudioLimits
-from musilingo_core.data.dialogues import Scene, Turn, write, write_singer
-from musilingo_core.data.facts import FEMALE, GENRES, INSTRUMENTS, MALE, Facts, Teacher
+from musilingo_core.data.dialogues import Scene, Turn, keywords, summary, write
+from musilingo_core.data.facts import CHOIR, FEMALE, GENRES, INSTRUMENTS, MALE, Facts, Teacher
 from musilingo_core.data.manifest import Example, read_sounds, write_features, write_manifest
 from musilingo_core.encoders import fingerprint
 from musilingo_core.encoders.musicnn import MusicnnEncoder
@@ -31,12 +31,10 @@ from musilingo_core.weights import cache_folder
 ROW_S = 2.992  # seconds from one feature row to the next
 MOST_ROWS = 24  # of one song (72 s); longer clips are joined from up to eight
 LONGEST_S = 600.0
-VOICES = (MALE, MALE, MALE, FEMALE, FEMALE)  # drawn from; women's tags come through more easily
-SUNG = "sung"  # the source of clips about which is only asked who sings
-# Shares among them. The language model says "male" more readily than "female".
-VOICE_SHARES = {"none": 0.24, "male": 0.33, "female": 0.43}
-COLLECTIONS, FEW = 30, 8  # collections to draw singers from, and songs in each
+VOICES = {"male": MALE, "female": FEMALE, "choir": CHOIR}  # what features are pushed towards
+COLLECTIONS, FEW = 24, 8  # collections of a few songs each, to mix songs from
 STRAY = 0.4  # most by which a song is moved at random, in features' own unit
+SPREADS = (0.2, 0.2, 1.0, 4.0)  # of every direction that a push may use, beside the songs' own
 MOST_PUSH = 7.0  # standard deviations that features may be moved towards a class
 LIMITS = AudioLimits(max_duration_s=3600)  # training songs may be longer than a visitor's
 
@@ -56,20 +54,20 @@ class Recipe:
         turns: Most turns of the two conversations about each other clip; the fewest are two.
         validation: Share of clips held out (from songs of their own).
         seed: Of everything drawn.
-        singers: Share of clips about which is only asked who sings: nobody, a man or a woman. For
-            training along the heads that read voices; the shares above are of the other clips.
+        captions: Instead of conversations, one caption a clip, and of the clip the mean row only:
+            for the first stage, which learns what there is to hear with few tokens.
     """
 
     clips: int = 10000
     real: float = 0.2
-    rendered: float = 0.15
+    rendered: float = 0.18
     not_music: float = 0.12
-    single: float = 0.75
-    questions: int = 6
+    single: float = 0.7
+    questions: int = 4
     turns: int = 5
     validation: float = 0.012
     seed: int = 0
-    singers: float = 0.0
+    captions: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,10 +111,8 @@ class Mixer:
     def __init__(self, songs: Sequence[Tensor], teacher: Teacher, rng: Random) -> None:
         self.songs, self.teacher, self.rng = songs, teacher, rng
         rows = torch.cat(list(songs))
-        # A little of every direction, or what no song here has could never be reached.
         # A single row varies in none; dividing by the rows less one would give NaN.
-        spread = torch.cov(rows.T, correction=min(len(rows) - 1, 1))
-        self.covariance = spread + 0.2 * torch.eye(rows.shape[1])
+        self.covariance = torch.cov(rows.T, correction=min(len(rows) - 1, 1))
         self.limit = teacher.encoder.config.feature_limit
         self.weights = teacher.heads()
 
@@ -136,16 +132,24 @@ class Mixer:
         rows = rows / (share**2 + (1 - share) ** 2) ** 0.5  # mixing must not shrink the spread
         aims = self.rng.sample(self._aims(), self.rng.choice([1, 2, 2, 3]))
         if self.rng.random() < 0.6:  # voices are what the songs lack most
-            aims.append((self.rng.choice(VOICES), ()))
+            sings = self.rng.choice(list(VOICES))
+            rivals = tuple(t for other in VOICES if other != sings for t in VOICES[other])
+            aims.append((VOICES[sings], rivals))
         for tags, rivals in aims:
             rows = self.push(rows, tags, rivals)
         return rows.clamp(-self.limit, self.limit)
+
+    def strayed(self, rows: Tensor) -> Tensor:
+        """Rows moved a little, all alike: other songs stray where these hardly do."""
+        return rows + self.rng.uniform(0, STRAY) * _noise((1, rows.shape[1]), self.rng)
 
     def push(self, rows: Tensor, tags: Sequence[str], rivals: Sequence[str] = ()) -> Tensor:
         """Moves rows until one of the tags is likely, and likelier than every rival."""
         number = self.teacher.number[self.rng.choice(tags)]
         others = [self.teacher.number[tag] for tag in rivals]
         wanted, margin, left = self.rng.uniform(-0.8, 1.0), self.rng.uniform(0.2, 1.0), MOST_PUSH
+        # Voices must be heard wherever else the music is moved: not always the same way there.
+        anywhere = self.rng.choice(SPREADS)
         for _ in range(6):  # what is pushed back may let another rival through
             logits = self.teacher.logits(rows)
             rival = max(others, key=lambda n: float(logits[n])) if others else None
@@ -153,7 +157,7 @@ class Mixer:
             if rival is not None and logits[rival] + margin > logits[number]:
                 aim = aim - self.weights[rival]
                 rise = max(rise, margin + float(logits[rival] - logits[number]))
-            direction = self.covariance @ aim
+            direction = self.covariance @ aim + anywhere * aim
             deviation = float(aim @ direction) ** 0.5
             step = min(max(rise / deviation, 0.0), left)
             rows, left = rows + step / deviation * direction, left - step
@@ -198,44 +202,42 @@ def build(
         ("train", 1 - recipe.validation, training),
         ("validation", recipe.validation, validation),
     ):
-        mixer = Mixer(part.songs, teacher, rng)
-        collections = _collections(part.songs, teacher, rng) if recipe.singers else []
+        mixers = _mixers(part.songs, teacher, rng)
         for _ in range(int(recipe.clips * share)):
-            if recipe.singers and rng.random() < recipe.singers:
-                source, rows, certain = SUNG, _sung(rng.choice(collections), rng), None
-            else:
-                source, rows, certain = _draw(mixer, part, recipe, rng)
+            source, rows, certain = _draw(rng.choice(mixers), part, recipe, rng)
+            if recipe.captions:
+                rows = rows.mean(0, keepdim=True)
             clip_id = f"{len(clips):06}"
             clip = timed(rows, clip_id, name, _row_s(len(rows), rng))
             scene = _scene(clip, certain, teacher)
-            conversations = _conversations(scene, source, recipe, rng)
-            if not conversations:
-                continue
             clips.append(clip)
             place = f"{folder}/features.safetensors#{clip_id}"
-            examples += [Example(place, turns, split, source) for turns in conversations]
+            words = keywords(scene.facts) if recipe.captions else ()
+            examples += [
+                Example(place, turns, split, source, words=words)
+                for turns in _conversations(scene, recipe, rng)
+            ]
             counts[f"{split} {source}"] = counts.get(f"{split} {source}", 0) + 1
     write_features(clips, folder / "features.safetensors")
     write_manifest(examples, folder / "manifest.jsonl")
     return counts
 
 
-def _collections(songs: Sequence[Tensor], teacher: Teacher, rng: Random) -> list[Mixer]:
-    """Mixers of a few songs each, to draw singers from.
+def _mixers(songs: Sequence[Tensor], teacher: Teacher, rng: Random) -> list[Mixer]:
+    """Mixers of all songs, and as many of a few songs each.
 
     A push goes where features of its songs vary together, and they do so differently in other
-    collections: a singer must be heard wherever else the music is moved.
+    collections.
     """
     few = min(FEW, len(songs))
-    return [Mixer(rng.sample(songs, few), teacher, rng) for _ in range(COLLECTIONS)]
+    some = [Mixer(rng.sample(songs, few), teacher, rng) for _ in range(COLLECTIONS)]
+    return [*some, *[Mixer(songs, teacher, rng)] * COLLECTIONS]
 
 
-def _conversations(
-    scene: Scene, source: str, recipe: Recipe, rng: Random
-) -> list[tuple[Turn, ...]]:
-    """What is said about one clip: single questions, or two conversations."""
-    if source == SUNG:
-        return [(turn,) for turn in write_singer(scene, rng)]
+def _conversations(scene: Scene, recipe: Recipe, rng: Random) -> list[tuple[Turn, ...]]:
+    """What is said about one clip: a caption, single questions, or two conversations."""
+    if recipe.captions:
+        return [(("", summary(scene.facts)),)]
     if rng.random() < recipe.single:
         return [(turn,) for turn in write(scene, rng, recipe.questions, follow_ups=False)]
     both = [tuple(write(scene, rng, rng.randint(2, recipe.turns))) for _ in range(2)]
@@ -254,32 +256,14 @@ def _draw(
     dice -= recipe.not_music
     if material.rendered and dice < recipe.rendered:
         rows, facts = rng.choice(material.rendered)
-        return "rendered", _cut(rows, rng), facts
+        return "rendered", mixer.strayed(_cut(rows, rng)), facts
     dice -= recipe.rendered
     source, draw = ("real", mixer.real) if dice < recipe.real else ("made", mixer.made)
     if rng.random() < 0.45:  # different stretches, or nobody would need to listen to a moment
         parts = rng.choice([2, 2, 3, 4, 8])
         most = rng.choice([MOST_ROWS // parts, MOST_ROWS])
-        return source, torch.cat([draw(most) for _ in range(parts)]), None
-    return source, draw(), None
-
-
-def _sung(mixer: Mixer, rng: Random) -> Tensor:
-    """Rows in which the teacher hears nobody, a man or a woman; the last draw if it never does."""
-    wanted = rng.choices(list(VOICE_SHARES), list(VOICE_SHARES.values()))[0]
-    for _ in range(100):
-        if rng.random() < 0.4:
-            rows = mixer.made()
-        else:
-            rows = mixer.real(rng.choice([1, 2, 4, 8, MOST_ROWS]))
-            # Other songs stray where these hardly do.
-            rows = rows + rng.uniform(0, STRAY) * _noise((1, rows.shape[1]), rng)
-            if wanted != "none":
-                tags = MALE if wanted == "male" else FEMALE
-                rows = mixer.push(rows, tags).clamp(-mixer.limit, mixer.limit)
-        if mixer.teacher.facts(rows).voice == wanted:
-            break
-    return rows
+        return source, mixer.strayed(torch.cat([draw(most) for _ in range(parts)])), None
+    return source, mixer.strayed(draw()), None
 
 
 def _cut(rows: Tensor, rng: Random) -> Tensor:
@@ -316,24 +300,10 @@ def timed(rows: Tensor, clip_id: str, name: str, row_s: float = ROW_S) -> Clip:
 
 def _scene(clip: Clip, certain: Facts | None, teacher: Teacher) -> Scene:
     """Facts of the clip and its parts; what is certain replaces what the teacher thinks."""
-
-    def facts(rows: Tensor) -> Facts:
-        if certain is None:
-            return teacher.facts(rows)
-        if certain.kind != "music":
-            return certain
-        heard = teacher.facts(rows)
-        known = {
-            name: value
-            for name in ("instruments", "absent", "tempo", "voice", "drums")
-            if (value := getattr(certain, name))
-        }
-        return replace(heard, **known)
-
     return Scene(
-        facts(clip.features),
+        teacher.facts(clip.features, certain),
         clip.duration_s,
-        lambda start_s, end_s: facts(clip.part(start_s, end_s).features),
+        lambda start_s, end_s: teacher.facts(clip.part(start_s, end_s).features, certain),
     )
 
 
@@ -352,7 +322,7 @@ def rendered_facts(row: dict[str, Any]) -> Facts:
         instruments=(family,),
         absent=others,
         tempo="moderate" if row["tempo"] == "medium" else row["tempo"],
-        voice="none" if family != "choir" else "",
+        voice="none" if family != "choir" else "choir",
         drums="" if drums is None else "yes" if drums else "no",
     )
 
