@@ -1,0 +1,195 @@
+"""Do second and third answers stay about the song and the question? Fifty written conversations.
+
+    python -m benchmarks.follow_ups --music data/test/manifest.jsonl --output results/follow-ups
+
+Each line of ``follow_ups.jsonl`` is a conversation of three questions, in wordings that the
+training data has not, about a song that it has not. Every conversation gets a song of its own, as
+far as there are enough. The second and the third answer are judged by what the encoder's tag heads
+say of the song (*teacher*: agreement with a tagger, not truth). The same rule judges three sets of
+other replies, which shall fail: those about a wrong song, those to another conversation's
+questions, and those without any music.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.claims import Claim, claims, judge
+from benchmarks.hearing import GREEDY, chosen
+from musilingo_core import ChatEngine, assistant, load_engine, user
+from musilingo_core.data.dialogues import PLACES
+from musilingo_core.data.facts import Facts, Teacher
+from musilingo_core.data.manifest import read_sounds
+from musilingo_core.metrics import bootstrap
+
+DIALOGUES = Path(__file__).with_name("follow_ups.jsonl")
+ABOUT = {  # what a question of a kind asks for
+    "genre": "genre", "lead": "instrument", "instruments": "instrument", "tempo": "tempo",
+    "mood": "mood", "singer": "voice", "loud": "loudness", "drums": "drums",
+}  # fmt: skip
+SETS = ("right song", "wrong song", "shuffled", "no music")
+
+
+@dataclass(frozen=True)
+class Song:
+    """A song of the test, with what is known of it."""
+
+    title: str
+    clip_id: str
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A question, its answer and the answer before."""
+
+    kind: str
+    question: str
+    answer: str
+    before: str
+
+
+def fits(judged: Judged, facts: Facts) -> bool:
+    """Whether an answer is about its question and true of a song.
+
+    Nothing it claims may be false. Besides, an answer about a genre, an instrument … must claim a
+    true one; a reason must claim something true; a place must suit the genre; a repetition must say
+    what was said before; and what no ear can tell must be said not to be known.
+    """
+    found = claims(judged.answer)
+    verdicts = [judge(claim, facts) for claim in found]
+    if judged.kind == "title":
+        return "cannot" in judged.answer or "do not know" in judged.answer
+    if judged.kind in ("again", "sure"):
+        return bool(found) and set(found) <= set(claims(judged.before))
+    if False in verdicts:
+        return False
+    if judged.kind == "place":
+        return any(
+            _suits(genre, facts) for genre, place in PLACES.items() if place in judged.answer
+        )
+    if judged.kind == "lead":
+        return Claim("instrument", facts.instruments[0]) in found[:1]
+    if judged.kind in ABOUT:
+        about = [v for c, v in zip(found, verdicts, strict=True) if c.about == ABOUT[judged.kind]]
+        return True in about
+    return True in verdicts
+
+
+def _suits(genre: str, facts: Facts) -> bool:
+    return genre == facts.genre or genre not in facts.not_genres
+
+
+def is_known(facts: Facts) -> bool:
+    """Whether enough is known of a song to judge every kind of answer."""
+    known = (facts.tempo, facts.voice, facts.loudness, facts.drums, facts.moods != ("neutral",))
+    return facts.kind == "music" and all(known) and bool(facts.absent and facts.not_genres)
+
+
+def far(song: Song, songs: Sequence[Song]) -> Song:
+    """The song that has least in common with another."""
+
+    def alike(other: Song) -> int:
+        one, two = song.facts, other.facts
+        same = [one.genre == two.genre, one.tempo == two.tempo, one.drums == two.drums]
+        same += [one.instruments[0] == two.instruments[0], one.loudness == two.loudness]
+        return sum(same) + len(set(one.moods) & set(two.moods))
+
+    return min((other for other in songs if other != song), key=lambda o: (alike(o), o.title))
+
+
+def talk(engine: ChatEngine, questions: Sequence[str], clip_id: str | None) -> list[str]:
+    """A conversation's answers, each with the model's own before it."""
+    messages = []
+    for number, question in enumerate(questions):
+        messages.append(user(question, None if number else clip_id))
+        messages.append(assistant(engine.reply(messages, GREEDY).text()))
+    return [message["content"][0]["text"] for message in messages[1::2]]
+
+
+def run(engine: ChatEngine, songs: Sequence[Song]) -> Iterator[dict[str, Any]]:
+    """A row for each judged answer of each set."""
+    dialogues = [json.loads(line) for line in DIALOGUES.read_text("utf-8").splitlines()]
+    told: dict[str, list[list[str]]] = {name: [] for name in SETS}
+    for number, dialogue in enumerate(dialogues):
+        song, questions = songs[number % len(songs)], [text for _, text in dialogue]
+        told["right song"].append(talk(engine, questions, song.clip_id))
+        told["wrong song"].append(talk(engine, questions, far(song, songs).clip_id))
+        told["no music"].append(talk(engine, questions, None))
+    order = list(range(len(dialogues)))
+    Random(0).shuffle(order)
+    told["shuffled"] = [told["right song"][order[order.index(n) - 1]] for n in range(len(order))]
+    for name in SETS:
+        for number, dialogue in enumerate(dialogues):
+            song, answers = songs[number % len(songs)], told[name][number]
+            for turn in (1, 2):
+                kind, question = dialogue[turn]
+                judged = Judged(kind, question, answers[turn], answers[turn - 1])
+                yield {
+                    "set": name, "dialogue": number, "song": song.title, "turn": turn + 1,
+                    "kind": kind, "question": question, "answer": answers[turn],
+                    "fits": fits(judged, song.facts),
+                }  # fmt: skip
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Shares that fit, by set, in Markdown."""
+    lines = ["| replies | second and third answers that fit (95 %) | answers |", "|---|--:|--:|"]
+    for name in SETS:
+        part = [row for row in rows if row["set"] == name]
+        hits = [float(row["fits"]) for row in part]
+        low, high = bootstrap(hits, [row["dialogue"] for row in part])
+        share = 100 * sum(hits) / len(hits)
+        lines.append(
+            f"| {name} | **{share:.0f}** ({100 * low:.0f}–{100 * high:.0f}) | {len(hits)} |"
+        )
+    kinds = sorted({row["kind"] for row in rows})
+    for kind in kinds:
+        part = [row["fits"] for row in rows if row["kind"] == kind and row["set"] == "right song"]
+        lines.append(f"| right song, {kind} | {100 * sum(part) / len(part):.0f} | {len(part)} |")
+    return "\n".join(lines) + "\n"
+
+
+def known_songs(
+    engine: ChatEngine, lists: Sequence[Path], per_album: int, on_song: Callable[[str], None]
+) -> list[Song]:
+    """Songs of which enough is known, in an order that mixes albums."""
+    teacher = Teacher(engine.model.audio_tower)
+    found = []
+    for row in chosen([row for path in lists for row in read_sounds(path)], per_album):
+        if row["duration_s"] > 1200:
+            continue
+        on_song(row["title"])
+        clip = engine.encode(row["path"])
+        facts = teacher.facts(clip.features)
+        if is_known(facts):
+            found.append(Song(row["title"], clip.clip_id, facts))
+    Random(0).shuffle(found)
+    return found
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--music", type=Path, nargs="+", required=True, metavar="JSONL")
+    parser.add_argument("--projection", type=Path, help="instead of the preset's")
+    parser.add_argument("--per-album", type=int, default=3)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    options = parser.parse_args()
+    engine = load_engine("starter", projection=options.projection)
+    songs = known_songs(engine, options.music, options.per_album, lambda title: None)
+    rows = list(run(engine, songs))
+    options.output.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (options.output / "follow_ups.jsonl").write_text(lines, encoding="utf-8")
+    text = f"{table(rows)}\n{len(songs)} songs.\n"
+    (options.output / "follow_ups.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
