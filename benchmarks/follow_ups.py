@@ -12,18 +12,18 @@ questions, and those without any music.
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from benchmarks.claims import Claim, claims, judge
-from benchmarks.hearing import GREEDY, chosen
+from benchmarks.hearing import GREEDY
+from benchmarks.truths import Sounds, hear_all
 from musilingo_core import ChatEngine, assistant, load_engine, user
 from musilingo_core.data.dialogues import PLACES
-from musilingo_core.data.facts import Facts, Teacher
-from musilingo_core.data.manifest import read_sounds
+from musilingo_core.data.facts import Facts
 from musilingo_core.metrics import bootstrap
 
 DIALOGUES = Path(__file__).with_name("follow_ups.jsonl")
@@ -38,7 +38,7 @@ SETS = ("right song", "wrong song", "shuffled", "no music")
 class Song:
     """A song of the test, with what is known of it."""
 
-    title: str
+    path: str
     clip_id: str
     facts: Facts
 
@@ -99,7 +99,7 @@ def far(song: Song, songs: Sequence[Song]) -> Song:
         same += [one.instruments[0] == two.instruments[0], one.loudness == two.loudness]
         return sum(same) + len(set(one.moods) & set(two.moods))
 
-    return min((other for other in songs if other != song), key=lambda o: (alike(o), o.title))
+    return min((other for other in songs if other != song), key=lambda o: (alike(o), o.path))
 
 
 def talk(engine: ChatEngine, questions: Sequence[str], clip_id: str | None) -> list[str]:
@@ -130,7 +130,7 @@ def run(engine: ChatEngine, songs: Sequence[Song]) -> Iterator[dict[str, Any]]:
                 kind, question = dialogue[turn]
                 judged = Judged(kind, question, answers[turn], answers[turn - 1])
                 yield {
-                    "set": name, "dialogue": number, "song": song.title, "turn": turn + 1,
+                    "set": name, "dialogue": number, "song": song.path, "turn": turn + 1,
                     "kind": kind, "question": question, "answer": answers[turn],
                     "fits": fits(judged, song.facts),
                 }  # fmt: skip
@@ -154,20 +154,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def known_songs(
-    engine: ChatEngine, lists: Sequence[Path], per_album: int, on_song: Callable[[str], None]
-) -> list[Song]:
+def known_songs(sounds: Sounds) -> list[Song]:
     """Songs of which enough is known, in an order that mixes albums."""
-    teacher = Teacher(engine.model.audio_tower)
-    found = []
-    for row in chosen([row for path in lists for row in read_sounds(path)], per_album):
-        if row["duration_s"] > 1200:
-            continue
-        on_song(row["title"])
-        clip = engine.encode(row["path"])
-        facts = teacher.facts(clip.features)
-        if is_known(facts):
-            found.append(Song(row["title"], clip.clip_id, facts))
+    facts = [(row, clip, sounds.teacher.facts(clip.features)) for row, clip in sounds.songs]
+    found = [Song(row["path"], clip.clip_id, f) for row, clip, f in facts if is_known(f)]
     Random(0).shuffle(found)
     return found
 
@@ -181,7 +171,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
     engine = load_engine("starter", projection=options.projection)
-    songs = known_songs(engine, options.music, options.per_album, lambda title: None)
+    songs = known_songs(hear_all(engine, options.music, [], [], options.per_album))
     rows = list(run(engine, songs))
     options.output.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -4,17 +4,14 @@
         --not-music not-music-test/manifest.jsonl --probe-data training-data \
         --probe-rendered scores-train/manifest.jsonl --output results
 
-Each figure names its truth. *Teacher*: agreement with the encoder's own tag heads, on real songs;
-never “right”. *Teacher, pushed*: the same with the features of two songs in three pushed towards a
-voice as the training data's are, for hardly any free recording is sung; no real singing is heard
-there. *Teacher, spliced*: two songs' stretches in a row (72 s), asked about a moment of the second.
-*Certain*: rendered scores, whose instruments and tempo are known and which nobody sings; and songs
-against noise, speech and near-silence. *Documented*: what title, credits or file tags of a
-recording say. Beside each figure stand the most frequent answer, a deaf model (the same question
-without music) and a logistic probe on the same features, which is about what the encoder allows.
-Accuracy is balanced over classes; where the truth knows one class only, it is the share of that
-class that was recognised, and who always answers so has 100. The interval is a bootstrap over
-tracks. Songs are asked about at several lengths, cut from the middle.
+Each figure names its truth (`benchmarks/truths.py`): *teacher* is agreement with the encoder's own
+tag heads and never “right”; *certain* and *documented* are. Beside each figure stand what the same
+answers are worth for a wrong song, the answer to noise and to no music at all, the most frequent
+class, and a logistic probe on the same features, which is about what the encoder allows. Accuracy
+is balanced over classes; where the truth knows one class only, it is the share of that class that
+was recognised, and who always answers so has 100. The interval is a bootstrap over tracks. Songs
+are asked about at several lengths, cut from the middle. Below the table: what descriptions claim,
+and how fluent they are.
 """
 
 import argparse
@@ -22,9 +19,8 @@ import functools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,33 +28,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.claims import claims, judge
+from benchmarks.truths import MOMENT, Case, Sounds, hear_all
 from musilingo_core import ChatEngine, Sampling, load_engine, user
 from musilingo_core.data.dialogues import NAMES
-from musilingo_core.data.facts import FEMALE, GENRES, MALE, Facts, Teacher
-from musilingo_core.data.manifest import FeatureFiles, read_manifest, read_sounds
-from musilingo_core.data.starter import Mixer, rendered_facts, timed
-from musilingo_core.features import ID_DIGITS, Clip, FeatureCache
-from musilingo_core.times import find_spans
+from musilingo_core.data.facts import GENRES, Facts, Teacher
+from musilingo_core.data.manifest import FeatureFiles, read_manifest
+from musilingo_core.data.starter import rendered_facts
+from musilingo_core.evaluation import Clips
 
 GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=60)
 FEWEST = 3  # tracks that a class needs to be counted
-SLACK_S = 0.1  # by which a clip may be shorter than asked for: some lack a sample
 DRAWS = 1000  # of the bootstrap
-WHOLE_SCORE_S = 100  # shorter rendered scores are excerpts and no whole songs
-STRETCH = 12  # rows of each song in a splice of two
-MOMENT = "0:54"  # the middle of the second
-# What papers call a genre, in our words; others are not counted.
-GENRE_NAMES = {genre: genre for genre in GENRES} | {
-    "romantic classical": "classical",
-    "electronica": "electronic",
-    "house": "electronic",
-    "electro": "electronic",
-    "drum and bass": "electronic",
-    "thrash metal": "metal",
-}
-
-
-Sound = tuple[dict[str, Any], Clip]  # a sound file's row in its list, and what was heard of it
 
 
 @dataclass(frozen=True)
@@ -76,15 +57,6 @@ class Attribute:
     question: str
     truth: Callable[[Facts], str]
     read: Callable[[str], str]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A clip to ask about, with what is known of it."""
-
-    track: str
-    clip: Clip
-    facts: Facts
 
 
 def first_of(words: dict[str, str]) -> Callable[[str], str]:
@@ -156,6 +128,15 @@ KIND = Attribute(
 )
 
 
+ASKED = {
+    "teacher": [INSTRUMENT, DESCRIPTION, GENRE, TEMPO, SINGER, SEX],
+    "teacher, pushed": [SINGER, SEX],
+    "documented": [GENRE, SINGER],
+    "certain": [INSTRUMENT, TEMPO, SINGER],
+    "certain, kind": [KIND],
+}
+
+
 def balanced(truth: Sequence[str], said: Sequence[str], classes: Sequence[str]) -> float:
     """Mean over classes of the share said right."""
     shares = []
@@ -183,35 +164,12 @@ def interval(
     return float(low), float(high)
 
 
-def lasts(clip: Clip, seconds: float) -> bool:
-    """Whether a clip is as long as that, or all but."""
-    return clip.duration_s >= seconds - SLACK_S
-
-
-def cut(clip: Clip, seconds: float | None) -> Clip:
-    """The middle of a song; None leaves it whole. Shorter songs stay as they are."""
-    if seconds is None or clip.duration_s <= seconds:
-        return clip
-    start = (clip.duration_s - seconds) / 2
-    part = clip.part(start + 0.1, start + seconds - 0.1)
-    times = part.times - part.times[0, 0]
-    key = _key(clip.clip_id, seconds)
-    return replace(part, clip_id=key, times=times, duration_s=float(times.max()))
-
-
-def cuts(sounds: Sequence[Sound], seconds: float | None, shortest: float = 0) -> list[Sound]:
-    """The middles of all sounds that are long enough; whole ones if they last the `shortest`."""
-    least = shortest if seconds is None else seconds
-    return [(row, cut(clip, seconds)) for row, clip in sounds if lasts(clip, least)]
-
-
 class Asker:
     """Asks an engine about cases and remembers what it said."""
 
     def __init__(self, engine: ChatEngine) -> None:
-        clips = FeatureCache(memory_bytes=2_000_000_000)
-        self.engine = ChatEngine(engine.model, engine.processor, engine.name, clips)
-        self.teacher = Teacher(engine.model.audio_tower)
+        self._clips = Clips(engine)
+        self.engine = self._clips.engine
         self.said: dict[tuple[str, str], dict[str, Any]] = {}
 
     def ask(self, case: Case, question: str) -> str:
@@ -225,9 +183,23 @@ class Asker:
         return str(self.said[key]["answer"])
 
     @functools.cache  # noqa: B019 – lives as long as the run
-    def deaf(self, question: str) -> str:
-        """The answer to the same question without music."""
-        return self.engine.reply([user(question)], GREEDY).text()
+    def unheard(self, question: str, noise: bool = False) -> str:
+        """The answer to the same question about noise, or without any music."""
+        clip = self._clips.noise() if noise else None
+        return self.engine.reply([user(question, clip)], GREEDY).text()
+
+
+def wrong_songs(tracks: Sequence[str], truth: Sequence[str]) -> list[int]:
+    """For each case the number of another, of another track and another class."""
+    found = []
+    for number, (track, name) in enumerate(zip(tracks, truth, strict=True)):
+        others = [
+            i
+            for i, (t, n) in enumerate(zip(tracks, truth, strict=True))
+            if t != track and n != name
+        ]
+        found.append(Random(number).choice(others) if others else number)
+    return found
 
 
 def measure(
@@ -256,8 +228,9 @@ def measure(
         return None
     truth = [attribute.truth(case.facts) for case in known]
     said = [attribute.read(asker.ask(case, attribute.question)) for case in known]
-    deaf = attribute.read(asker.deaf(attribute.question))
     tracks = [case.track for case in known]
+    swapped = [said[i] for i in wrong_songs(tracks, truth)]
+    noise, deaf = (attribute.read(asker.unheard(attribute.question, n)) for n in (True, False))
     return {
         "attribute": attribute.name,
         "tracks": len(set(tracks)),
@@ -265,6 +238,8 @@ def measure(
         "balanced_accuracy": balanced(truth, said, classes),
         "interval": interval(tracks, truth, said, classes),
         "most_frequent": 1 / len(classes),
+        "wrong": balanced(truth, swapped, classes) if len(classes) > 1 else None,
+        "noise": balanced(truth, [noise] * len(truth), classes),
         "deaf": balanced(truth, [deaf] * len(truth), classes),
         "probe": balanced(truth, probe(known), classes) if probe else None,
         "confusion": Counter(f"{t} → {s or '?'}" for t, s in zip(truth, said, strict=True)),
@@ -292,29 +267,6 @@ def train_probe(
     return predict
 
 
-def chosen(rows: Sequence[dict[str, Any]], per_album: int) -> list[dict[str, Any]]:
-    """At most so many tracks of an album; tracks documented as sung always."""
-    seen: Counter[str] = Counter()
-    kept = []
-    for row in rows:
-        seen[row["album"]] += 1
-        if seen[row["album"]] <= per_album or row.get("documented", {}).get("vocal"):
-            kept.append(row)
-    return kept
-
-
-def documented(row: dict[str, Any]) -> Facts:
-    """Facts that a recording's own papers state."""
-    known = row.get("documented", {})
-    voice = known.get("vocal")
-    sex = known.get("singer", "some")
-    return Facts(
-        instruments=(known["instrument"],) if known.get("instrument") in NAMES else (),
-        genre=GENRE_NAMES.get(known.get("genre", ""), ""),
-        voice="" if voice is None else sex if voice else "none",
-    )
-
-
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -330,11 +282,17 @@ def main() -> None:
     options = parser.parse_args()
     engine = load_engine("starter", projection=options.projection)
     asker = Asker(engine)
-    rows = list(tables(asker, engine, options))
+    sounds = hear_all(engine, options.music, options.rendered, options.not_music, options.per_album)
+    taught = hear_all(engine, [], options.probe_rendered, [], options.per_album)
+    lessons = [Case(row["score"], clip, rendered_facts(row)) for row, clip in taught.scores]
+    probes = Probes(options.probe_data, lessons, sounds.teacher)
+    rows = list(tables(asker, sounds, probes, options.lengths))
     answers = [r["answer"] for r in asker.said.values() if r["question"] == DESCRIPTION.question]
-    report = f"{markdown(rows)}\n{fluency_line(fluency(answers))}"
+    told = [described(asker, sounds, length) for length in options.lengths]
+    report = f"{markdown(rows)}\n{told_table(told)}\n{fluency_line(fluency(answers))}"
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "hearing.json").write_text(json.dumps(rows, indent=1) + "\n")
+    content = {"heard": rows, "described": told, "fluency": fluency(answers)}
+    (options.output / "hearing.json").write_text(json.dumps(content, indent=1) + "\n")
     (options.output / "hearing.md").write_text(report)
     said = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asker.said.values())
     (options.output / "answers.jsonl").write_text(said)
@@ -342,86 +300,60 @@ def main() -> None:
 
 
 def tables(
-    asker: Asker, engine: ChatEngine, options: argparse.Namespace
+    asker: Asker, sounds: Sounds, probes: "Probes", lengths: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """All rows: each truth at each length, then moments."""
-
-    def heard(rows: Iterable[dict[str, Any]]) -> list[Sound]:
-        return [(row, engine.encode(row["path"])) for row in rows]
-
-    music = chosen([row for path in options.music for row in read_sounds(path)], options.per_album)
-    songs = heard(row for row in music if row["duration_s"] <= 1200)
-    scores = heard(row for path in options.rendered for row in read_sounds(path))
-    other = heard(row for path in options.not_music for row in read_sounds(path))
-    taught = heard(row for path in options.probe_rendered for row in read_sounds(path))
-    lessons = [Case(row["path"], clip, rendered_facts(row)) for row, clip in taught]
-    probes = Probes(options.probe_data, lessons, asker.teacher)
-    voiced = sung(songs, asker.teacher) if songs else []
-
-    def tagged(sounds: Sequence[Sound]) -> list[Case]:
-        return [Case(row["path"], c, asker.teacher.facts(c.features)) for row, c in sounds]
-
-    for length in options.lengths:
-        seconds = None if length == "whole" else float(length)
-        real = tagged(cuts(songs, seconds))
-        pushed = tagged(cuts(voiced, seconds))
-        known = [Case(row["path"], c, documented(row)) for row, c in cuts(songs, seconds)]
-        # Papers say that a song is sung, not that every second of it is.
-        voices = known if seconds is None else []
-        rendered = cuts(scores, seconds, WHOLE_SCORE_S)
-        certain = [Case(row["score"], c, rendered_facts(row)) for row, c in rendered]
-        kinds = [Case(row["path"], c, Facts(kind=row["kind"])) for row, c in cuts(other, seconds)]
-        for truth, cases, attributes, fewest_classes in (
-            ("teacher", real, [INSTRUMENT, DESCRIPTION, GENRE, TEMPO, SINGER, SEX], 2),
-            ("teacher, pushed", pushed, [SINGER, SEX], 2),
-            ("documented", known, [GENRE], 2),
-            ("documented", voices, [SINGER], 1),
-            ("certain", certain, [INSTRUMENT, TEMPO], 2),
-            ("certain", certain, [SINGER], 1),
-            ("certain", kinds + real, [KIND], 2),
-        ):
-            for attribute in attributes:
-                fewest = 2 if truth == "certain" else FEWEST
-                probe = probes.of(truth, attribute)
-                row = measure(asker, cases, attribute, probe, fewest, fewest_classes)
+    for length in lengths:
+        for truth, cases in sounds.cases(length):
+            for attribute in ASKED[truth]:
+                # Papers say that a song is sung, not that every second of it is.
+                if truth == "documented" and attribute is SINGER and length != "whole":
+                    continue
+                fewest = 2 if truth.startswith("certain") else FEWEST
+                one = truth in ("documented", "certain") and attribute is SINGER
+                row = measure(asker, cases, attribute, probes.of(truth, attribute), fewest, 2 - one)
                 if row:
                     yield {"truth": truth, "length": length} | row
-    spliced = list(splices(songs, asker.teacher))
-    if row := measure(asker, spliced, AT_MOMENT, None):
+    if row := measure(asker, sounds.splices(), AT_MOMENT, None):
         yield {"truth": "teacher, spliced", "length": "whole"} | row
 
 
-def sung(songs: Sequence[Sound], teacher: Teacher) -> list[Sound]:
-    """The songs again: every third as it is, the others pushed towards a man's or woman's voice."""
-    mixer = Mixer([clip.features for _, clip in songs], teacher, Random(0))
-    made = []
-    for number, (row, clip) in enumerate(songs):
-        if tags := ((), MALE, FEMALE)[number % 3]:
-            rows = mixer.push(clip.features, tags).clamp(-mixer.limit, mixer.limit)
-            clip = replace(clip, clip_id=_key(clip.clip_id, "sung"), features=rows)
-        made.append((row, clip))
-    return made
+def described(asker: Asker, sounds: Sounds, length: str) -> dict[str, Any]:
+    """What descriptions of songs claim: of the song described, and of a wrong one."""
+    cases = next(found for truth, found in sounds.cases(length) if truth == "teacher")
+    told = [claims(asker.ask(case, DESCRIPTION.question)) for case in cases]
+    tracks, genres = [c.track for c in cases], [c.facts.genre for c in cases]
+    row: dict[str, Any] = {"length": length, "clips": len(cases)}
+    for name, of in (
+        ("right song", range(len(cases))),
+        ("wrong song", wrong_songs(tracks, genres)),
+    ):
+        verdicts = [[judge(c, cases[n].facts) for c in told[i]] for n, i in enumerate(of)]
+        true = [sum(v is True for v in found) for found in verdicts]
+        false = sum(v is False for found in verdicts for v in found)
+        row[name] = {
+            "true": float(np.mean(true)) if true else 0.0,
+            "three_true": float(np.mean([t >= 3 for t in true])) if true else 0.0,
+            "false_share": false / max(1, false + sum(true)),
+        }
+    return row
 
 
-def splices(songs: Sequence[Sound], teacher: Teacher) -> Iterator[Case]:
-    """Two songs' stretches in a row, lead instruments differing, facts of the second's middle."""
-    long = [(row, clip) for row, clip in songs if len(clip.features) >= STRETCH]
-    leads = [teacher.facts(clip.features[:STRETCH]).instruments[0] for _, clip in long]
-    for number, (row, clip) in enumerate(long):
-        others = [i for i, lead in enumerate(leads) if lead != leads[number]]
-        if not others:
-            continue
-        _, before = long[others[number % len(others)]]
-        rows = torch.cat([before.features[:STRETCH], clip.features[:STRETCH]])
-        whole = timed(rows, _key(before.clip_id, clip.clip_id), clip.fingerprint)
-        (span,) = find_spans(AT_MOMENT.question, whole.duration_s)
-        part = whole.part(span.start_s, span.end_s)
-        yield Case(row["path"], whole, teacher.facts(part.features))
-
-
-def _key(*parts: object) -> str:
-    """An id for a clip that is no file."""
-    return sha256(" ".join(map(str, parts)).encode()).hexdigest()[:ID_DIGITS]
+def told_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What descriptions claim, in Markdown."""
+    lines = [
+        "| description of | length | true things | three or more true | false of all that is "
+        "decided |",
+        "|---|---|--:|--:|--:|",
+    ]
+    for name in ("right song", "wrong song"):
+        for row in rows:
+            told = row[name]
+            lines.append(
+                f"| {name} | {row['length']} | {told['true']:.1f} | {100 * told['three_true']:.0f} "
+                f"% | {100 * told['false_share']:.0f} % |"
+            )
+    return "\n".join(lines) + "\n"
 
 
 class Probes:
@@ -447,6 +379,8 @@ class Probes:
         """The probe for an attribute; documented words are the teacher's."""
         # No score is sung, so the teacher must show the probe what a singer is.
         certain = truth == "certain" and attribute is not SINGER
+        if truth == "certain, kind":
+            return None
         key = ("certain" if certain else "teacher", attribute.truth)
         if key not in self._made:
             rows = [(mean, attribute.truth(f)) for mean, f in self.known[key[0]]]
@@ -481,10 +415,10 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a table, per cent: a line for each thing asked, three columns for each length."""
     lengths = list(dict.fromkeys(row["length"] for row in rows))
     names = [name if name == "whole" else f"{name} s" for name in lengths]
-    head = "".join(f" {name} (95 %; tracks) | deaf | probe |" for name in names)
+    head = "".join(f" {name} (95 %; tracks) | wrong | noise | none | probe |" for name in names)
     lines = [
         f"| truth | asked | classes (most frequent) |{head}",
-        "|---|---|--:|" + "---|--:|--:|" * len(lengths),
+        "|---|---|--:|" + "---|--:|--:|--:|--:|" * len(lengths),
     ]
     asked: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
@@ -505,13 +439,12 @@ def _classes(row: dict[str, Any]) -> str:
 
 def _cells(row: dict[str, Any] | None) -> str:
     if row is None:
-        return " | | |"
+        return " | | | | |"
     low, high = row["interval"]
-    probe = "" if row["probe"] is None else f"{100 * row['probe']:.0f}"
-    return (
-        f" **{100 * row['balanced_accuracy']:.0f}** ({100 * low:.0f}–{100 * high:.0f}; "
-        f"{row['tracks']}) | {100 * row['deaf']:.0f} | {probe} |"
-    )
+    beside = (row[name] for name in ("wrong", "noise", "deaf", "probe"))
+    cells = "".join(" |" if value is None else f" {100 * value:.0f} |" for value in beside)
+    shown = f"**{100 * row['balanced_accuracy']:.0f}** ({100 * low:.0f}–{100 * high:.0f}; "
+    return f" {shown}{row['tracks']}) |{cells}"
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_the_wrong_song_is_the_one_with_least_in_common() -> None:
         Song("b", "b", replace(FACTS, genre="folk")),
         Song("c", "c", replace(FACTS, genre="metal", tempo="fast", drums="yes", moods=("happy",))),
     ]
-    assert far(songs[0], songs).title == "c"
+    assert far(songs[0], songs).path == "c"
     assert is_known(FACTS) and not is_known(replace(FACTS, tempo=""))
 
 

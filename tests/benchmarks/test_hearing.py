@@ -1,5 +1,4 @@
 import json
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,9 @@ from benchmarks.hearing import (
     SINGER,
     TEMPO,
     Asker,
-    Case,
+    Probes,
     balanced,
-    chosen,
-    cut,
-    cuts,
-    documented,
+    described,
     fluency,
     fluency_line,
     interval,
@@ -28,13 +24,15 @@ from benchmarks.hearing import (
     measure,
     read_kind,
     read_singer,
-    splices,
-    sung,
     tables,
+    told_table,
     train_probe,
+    wrong_songs,
 )
+from benchmarks.truths import Case, Sounds, chosen, cut, cuts, documented, splices, sung
 from musilingo_core import ChatEngine
 from musilingo_core.data.facts import Facts, Teacher
+from musilingo_core.data.manifest import read_sounds
 from musilingo_core.features import Clip
 from tests.conftest import make_clip
 
@@ -121,8 +119,8 @@ class Says:
     def ask(self, case: Case, question: str) -> str:
         return case.clip.clip_id
 
-    def deaf(self, question: str) -> str:
-        return self.without
+    def unheard(self, question: str, noise: bool = False) -> str:
+        return "Fast noise." if noise else self.without
 
 
 def tempo_cases(*known_and_said: tuple[str, str]) -> list[Case]:
@@ -211,12 +209,12 @@ class Pushes:
         return rows + 10
 
 
-def test_voices_are_pushed_into_two_songs_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.hearing.Mixer", Pushes)
-    songs: list[tuple[dict[str, Any], Clip]] = [({"path": n}, make_clip(key=n)) for n in "abcd"]
+def test_voices_are_pushed_into_three_songs_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.truths.Mixer", Pushes)
+    songs: list[tuple[dict[str, Any], Clip]] = [({"path": n}, make_clip(key=n)) for n in "abcde"]
     made = sung(songs, cast(Teacher, None))
-    assert made[0][1] is songs[0][1] and made[3][1] is songs[3][1]  # so nobody asks about it twice
-    for (row, clip), (same, before) in zip(made[1:3], songs[1:3], strict=True):
+    assert made[0][1] is songs[0][1] and made[4][1] is songs[4][1]  # so nobody asks about it twice
+    for (row, clip), (same, before) in zip(made[1:4], songs[1:4], strict=True):
         assert row is same and clip.clip_id != before.clip_id
         assert float(clip.features.max()) == 4
 
@@ -228,6 +226,16 @@ class Deafened(Says):
 
     def ask(self, case: Case, question: str) -> str:
         return {SINGER.question: "No, nobody sings."}.get(question, "It is harpsichord.")
+
+
+class NoProbes(Probes):
+    """Has learnt nothing."""
+
+    def __init__(self) -> None:
+        """Without data."""
+
+    def of(self, truth: str, attribute: Any) -> None:
+        return None
 
 
 class Hears:
@@ -244,12 +252,11 @@ def test_rendered_scores_tell_how_often_nobody_is_heard_to_sing(tmp_path: Path) 
     ]
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(score) + "\n" for score in scores))
-    options = Namespace(
-        music=[], rendered=[manifest], not_music=[], probe_data=None, probe_rendered=[],
-        per_album=1, lengths=["12", "whole"],
-    )  # fmt: skip
     asker = cast(Asker, Deafened(deaf="Yes."))
-    rows = list(tables(asker, cast(ChatEngine, Hears()), options))
+    teacher = cast(Teacher, None)
+    engine = cast(ChatEngine, Hears())
+    sounds = tuple((row, engine.encode("")) for row in read_sounds(manifest))
+    rows = list(tables(asker, Sounds((), sounds, (), teacher), NoProbes(), ["12", "whole"]))
     short = [(row["attribute"], row["balanced_accuracy"]) for row in rows if row["length"] == "12"]
     assert short == [("lead instrument", 0.5), ("singer yes/no", 1.0)]
     assert rows[1]["classes"] == {"no": 4}  # a choir may be heard as singers
@@ -271,13 +278,48 @@ def test_a_line_of_the_table_shows_per_cent_at_each_length() -> None:
     row = {
         "truth": "teacher", "length": "12", "attribute": "genre", "tracks": 20,
         "classes": {"rock": 10, "jazz": 10}, "balanced_accuracy": 0.75, "interval": (0.5, 0.9),
-        "most_frequent": 0.5, "deaf": 0.5, "probe": None,
+        "most_frequent": 0.5, "wrong": 0.25, "noise": 0.0, "deaf": 0.5, "probe": None,
     }  # fmt: skip
     other = row | {"length": "whole", "attribute": "slow/fast", "probe": 1.0}
     head, _, *lines = markdown([row, other]).splitlines()
     assert head.count("|") == lines[0].count("|") == lines[1].count("|")
     assert "12 s (95 %; tracks)" in head and "whole (95 %; tracks)" in head
     assert lines == [
-        "| teacher | genre | 2 (50) | **75** (50–90; 20) | 50 |  | | | |",
-        "| teacher | slow/fast | 2 (50) | | | | **75** (50–90; 20) | 50 | 100 |",
+        "| teacher | genre | 2 (50) | **75** (50–90; 20) | 25 | 0 | 50 | | | | | | |",
+        "| teacher | slow/fast | 2 (50) | | | | | | **75** (50–90; 20) | 25 | 0 | 50 | 100 |",
     ]
+
+
+def test_wrong_songs_are_of_another_class_and_track() -> None:
+    tracks, truth = ["a", "a", "b", "c", "d"], ["slow", "fast", "fast", "slow", "fast"]
+    for number, other in enumerate(wrong_songs(tracks, truth)):
+        assert tracks[other] != tracks[number] and truth[other] != truth[number]
+    assert wrong_songs(["a", "b"], ["slow", "slow"]) == [0, 1]  # there is none
+
+
+def test_descriptions_are_judged_for_the_right_song_and_a_wrong_one() -> None:
+    def facts(genre: str, lead: str) -> Facts:
+        others = tuple({"piano", "guitar"} - {lead})
+        rest = tuple({"rock", "classical"} - {genre})
+        return Facts(instruments=(lead,), absent=others, genre=genre, not_genres=rest, tempo="slow")
+
+    rock = "This is a slow rock piece with guitar."
+    sounds = Sounds((), (), (), cast(Teacher, None))
+    cases = [
+        Case("a", make_clip(key=rock), facts("rock", "guitar")),
+        Case("b", make_clip(key="This is a slow piece with piano."), facts("classical", "piano")),
+    ]
+    told = described(cast(Asker, Says("")), cast(Sounds, Given(sounds, cases)), "12")
+    assert told["right song"] == {"true": 2.5, "three_true": 0.5, "false_share": 0.0}
+    assert told["wrong song"] == {"true": 1.0, "three_true": 0.0, "false_share": 3 / 5}
+    assert "| wrong song | 12 | 1.0 | 0 % | 60 % |" in told_table([told])
+
+
+class Given:
+    """Test clips that are given."""
+
+    def __init__(self, _: Sounds, found: list[Case]) -> None:
+        self.found = found
+
+    def cases(self, length: str) -> list[tuple[str, list[Case]]]:
+        return [("teacher", self.found)]

@@ -1,0 +1,190 @@
+"""Test clips and what is known of each: songs, rendered scores, what is no music, at any length.
+
+*Teacher*: the encoder's own tag heads say so. *Pushed*: the features of three songs in four are
+moved towards a voice, for hardly any free recording is sung. *Spliced*: two songs' stretches in a
+row (72 s). *Certain*: rendered scores, and noise, speech and near-silence. *Documented*: what a
+recording's title, credits or file tags say.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+
+from musilingo_core import ChatEngine
+from musilingo_core.data.dialogues import NAMES
+from musilingo_core.data.facts import CHOIR, FEMALE, GENRES, MALE, Facts, Teacher
+from musilingo_core.data.manifest import read_sounds
+from musilingo_core.data.starter import Mixer, rendered_facts, timed
+from musilingo_core.features import ID_DIGITS, Clip
+from musilingo_core.times import find_spans
+
+LONGEST_S = 1200  # longer tracks are not asked about
+SLACK_S = 0.1  # by which a clip may be shorter than asked for: some lack a sample
+WHOLE_SCORE_S = 100  # shorter rendered scores are excerpts and no whole songs
+STRETCH = 12  # rows of each song in a splice of two
+MOMENT = "0:54"  # the middle of the second
+# What papers call a genre, in our words; others are not counted.
+GENRE_NAMES = {genre: genre for genre in GENRES} | {
+    "romantic classical": "classical",
+    "electronica": "electronic",
+    "house": "electronic",
+    "electro": "electronic",
+    "drum and bass": "electronic",
+    "thrash metal": "metal",
+}
+
+
+Sound = tuple[dict[str, Any], Clip]  # a sound file's row in its list, and what was heard of it
+
+
+@dataclass(frozen=True)
+class Case:
+    """A clip to ask about, with what is known of it."""
+
+    track: str
+    clip: Clip
+    facts: Facts
+
+
+def lasts(clip: Clip, seconds: float) -> bool:
+    """Whether a clip is as long as that, or all but."""
+    return clip.duration_s >= seconds - SLACK_S
+
+
+def cut(clip: Clip, seconds: float | None) -> Clip:
+    """The middle of a song; None leaves it whole. Shorter songs stay as they are."""
+    if seconds is None or clip.duration_s <= seconds:
+        return clip
+    start = (clip.duration_s - seconds) / 2
+    part = clip.part(start + 0.1, start + seconds - 0.1)
+    times = part.times - part.times[0, 0]
+    key = _key(clip.clip_id, seconds)
+    return replace(part, clip_id=key, times=times, duration_s=float(times.max()))
+
+
+def cuts(sounds: Sequence[Sound], seconds: float | None, shortest: float = 0) -> list[Sound]:
+    """The middles of all sounds that are long enough; whole ones if they last the `shortest`."""
+    least = shortest if seconds is None else seconds
+    return [(row, cut(clip, seconds)) for row, clip in sounds if lasts(clip, least)]
+
+
+def chosen(rows: Sequence[dict[str, Any]], per_album: int) -> list[dict[str, Any]]:
+    """At most so many tracks of an album; tracks documented as sung always."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        seen[row["album"]] += 1
+        if seen[row["album"]] <= per_album or row.get("documented", {}).get("vocal"):
+            kept.append(row)
+    return kept
+
+
+def documented(row: dict[str, Any]) -> Facts:
+    """Facts that a recording's own papers state."""
+    known = row.get("documented", {})
+    voice = known.get("vocal")
+    sex = known.get("singer", "some")
+    return Facts(
+        instruments=(known["instrument"],) if known.get("instrument") in NAMES else (),
+        genre=GENRE_NAMES.get(known.get("genre", ""), ""),
+        voice="" if voice is None else sex if voice else "none",
+    )
+
+
+def sung(songs: Sequence[Sound], teacher: Teacher) -> list[Sound]:
+    """The songs again: every fourth as it is, the others pushed towards a man, a woman, a choir."""
+    mixer = Mixer([clip.features for _, clip in songs], teacher, Random(0))
+    made = []
+    for number, (row, clip) in enumerate(songs):
+        if tags := ((), MALE, FEMALE, CHOIR)[number % 4]:
+            rows = mixer.push(clip.features, tags).clamp(-mixer.limit, mixer.limit)
+            clip = replace(clip, clip_id=_key(clip.clip_id, "sung"), features=rows)
+        made.append((row, clip))
+    return made
+
+
+def splices(songs: Sequence[Sound], teacher: Teacher) -> Iterator[Case]:
+    """Two songs' stretches in a row, lead instruments differing, facts of the second's middle."""
+    long = [(row, clip) for row, clip in songs if len(clip.features) >= STRETCH]
+    leads = [teacher.facts(clip.features[:STRETCH]).instruments[0] for _, clip in long]
+    for number, (row, clip) in enumerate(long):
+        others = [i for i, lead in enumerate(leads) if lead != leads[number]]
+        if not others:
+            continue
+        _, before = long[others[number % len(others)]]
+        rows = torch.cat([before.features[:STRETCH], clip.features[:STRETCH]])
+        whole = timed(rows, _key(before.clip_id, clip.clip_id), clip.fingerprint)
+        (span,) = find_spans(f"at {MOMENT}", whole.duration_s)
+        part = whole.part(span.start_s, span.end_s)
+        yield Case(row["path"], whole, teacher.facts(part.features))
+
+
+def _key(*parts: object) -> str:
+    """An id for a clip that is no file."""
+    return sha256(" ".join(map(str, parts)).encode()).hexdigest()[:ID_DIGITS]
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """Everything there is to ask about, heard once.
+
+    Attributes:
+        songs, scores, other: Sound files and what was heard of them.
+        teacher: Labels songs.
+    """
+
+    songs: tuple[Sound, ...]
+    scores: tuple[Sound, ...]
+    other: tuple[Sound, ...]
+    teacher: Teacher
+
+    def cases(self, length: str) -> Iterator[tuple[str, list[Case]]]:
+        """The cases of each truth at a length in seconds, or `whole`."""
+        seconds = None if length == "whole" else float(length)
+        real = self._tagged(cuts(self.songs, seconds))
+        yield "teacher", real
+        voiced = sung(self.songs, self.teacher) if self.songs else []
+        yield "teacher, pushed", self._tagged(cuts(voiced, seconds))
+        known = [Case(row["path"], c, documented(row)) for row, c in cuts(self.songs, seconds)]
+        yield "documented", known
+        rendered = cuts(self.scores, seconds, WHOLE_SCORE_S)
+        yield "certain", [Case(row["score"], c, rendered_facts(row)) for row, c in rendered]
+        kinds = cuts(self.other, seconds)
+        yield (
+            "certain, kind",
+            [*(Case(row["path"], c, Facts(kind=row["kind"])) for row, c in kinds), *real],
+        )
+
+    def splices(self) -> list[Case]:
+        """Two songs in a row, with the facts of a moment in the second."""
+        return list(splices(self.songs, self.teacher))
+
+    def _tagged(self, sounds: Iterable[Sound]) -> list[Case]:
+        return [Case(row["path"], c, self.teacher.facts(c.features)) for row, c in sounds]
+
+
+def hear_all(
+    engine: ChatEngine,
+    music: Sequence[Path],
+    rendered: Sequence[Path],
+    not_music: Sequence[Path],
+    per_album: int,
+) -> Sounds:
+    """Hears all sound files of some lists, at most so many of an album."""
+
+    def heard(rows: Iterable[dict[str, Any]]) -> tuple[Sound, ...]:
+        return tuple((row, engine.encode(row["path"])) for row in rows)
+
+    songs = chosen([row for path in music for row in read_sounds(path)], per_album)
+    return Sounds(
+        songs=heard(row for row in songs if row["duration_s"] <= LONGEST_S),
+        scores=heard(row for path in rendered for row in read_sounds(path)),
+        other=heard(row for path in not_music for row in read_sounds(path)),
+        teacher=Teacher(engine.model.audio_tower),
+    )
