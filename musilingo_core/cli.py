@@ -185,6 +185,7 @@ def _build_parsers(kinds: Any) -> None:
     starter = kind("starter", _build_starter, "the starter's training data")
     starter.add_argument("--music", type=Path, nargs="+", required=True, metavar="MANIFEST")
     starter.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="MANIFEST")
+    starter.add_argument("--sung", type=Path, nargs="*", default=[], metavar="MANIFEST")
     starter.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="MANIFEST")
     starter.add_argument("--clips", type=int, default=10_000)
     starter.add_argument("--seed", type=int, default=0)
@@ -407,7 +408,8 @@ def _build_starter(options: argparse.Namespace) -> Any:
     from musilingo_core.weights import encoder_folder, find_preset, load_encoder
 
     encoder: Any = load_encoder(encoder_folder(find_preset("starter"), _Status()), "cpu")
-    material = gather(encoder, options.music, options.rendered, options.not_music, _Status())
+    lists = (options.music, options.rendered, options.sung, options.not_music)
+    material = gather(encoder, *lists, _Status())
     recipe = Recipe(clips=options.clips, seed=options.seed, captions=options.captions)
     return Report("starter", {"clips": build(material, encoder, options.output, recipe)})
 

@@ -47,6 +47,7 @@ class Recipe:
         clips: In all.
         real: Share of untouched stretches of real songs.
         rendered: Share of rendered scores, whose facts are certain.
+        sung: Share of songs that a synthetic voice certainly sings.
         not_music: Share of noise, speech and near-silence.
         single: Share of clips about which every question is asked first, in a conversation of its
             own: with other answers before it, much of an answer can be read instead of heard.
@@ -60,7 +61,8 @@ class Recipe:
 
     clips: int = 10000
     real: float = 0.2
-    rendered: float = 0.18
+    rendered: float = 0.17
+    sung: float = 0.14
     not_music: float = 0.12
     single: float = 0.7
     questions: int = 4
@@ -77,11 +79,13 @@ class Material:
     Attributes:
         songs: Feature rows (rows, size) of each real song.
         rendered: Rows and certain facts of each rendered score.
+        sung: Rows of each song that a synthetic voice sings, and who that is.
         other: Rows and facts of each clip that is no music.
     """
 
     songs: Sequence[Tensor]
     rendered: Sequence[tuple[Tensor, Facts]] = ()
+    sung: Sequence[tuple[Tensor, Facts]] = ()
     other: Sequence[tuple[Tensor, Facts]] = ()
 
     def split(self) -> tuple["Material", "Material"]:
@@ -91,10 +95,9 @@ class Material:
         that were never heard.
         """
         rng = Random(0)
-        songs, rendered, other = (
-            _parted(pool, rng) for pool in (self.songs, self.rendered, self.other)
-        )
-        return Material(songs[0], rendered[0], other[0]), Material(songs[1], rendered[1], other[1])
+        pools = (self.songs, self.rendered, self.sung, self.other)
+        held_out, rest = zip(*(_parted(pool, rng) for pool in pools), strict=True)
+        return Material(*held_out), Material(*rest)
 
 
 def _parted(pool: Sequence[Any], rng: Random) -> tuple[list[Any], list[Any]]:
@@ -254,10 +257,14 @@ def _draw(
         same = [others for others, known in material.other if known.kind == facts.kind]
         return facts.kind, _blended(_cut(rows, rng), rng.choice(same), rng), facts
     dice -= recipe.not_music
-    if material.rendered and dice < recipe.rendered:
-        rows, facts = rng.choice(material.rendered)
-        return "rendered", mixer.strayed(_cut(rows, rng)), facts
-    dice -= recipe.rendered
+    for source, pool, share in (
+        ("rendered", material.rendered, recipe.rendered),
+        ("sung", material.sung, recipe.sung),
+    ):
+        if pool and 0 <= dice < share:
+            rows, facts = rng.choice(pool)
+            return source, mixer.strayed(_cut(rows, rng)), facts
+        dice -= share
     source, draw = ("real", mixer.real) if dice < recipe.real else ("made", mixer.made)
     if rng.random() < 0.45:  # different stretches, or nobody would need to listen to a moment
         parts = rng.choice([2, 2, 3, 4, 8])
@@ -331,6 +338,7 @@ def gather(
     encoder: MusicnnEncoder,
     music: Sequence[str | Path],
     rendered: Sequence[str | Path],
+    sung: Sequence[str | Path],
     not_music: Sequence[str | Path],
     on_status: Callable[[str, float | None], None] = lambda text, fraction: None,
 ) -> Material:
@@ -340,6 +348,7 @@ def gather(
         encoder: The starter's.
         music: Files whose rows need only `path`.
         rendered: Files of rendered scores: `path`, `family`, `tempo`, perhaps `drums`.
+        sung: Files of songs whose singer is known: `path`, `voice` (as in `Facts`).
         not_music: Files whose rows have `path` and `kind` (`noise`, `speech`, `silence`).
         on_status: Told how far it is.
 
@@ -363,9 +372,11 @@ def gather(
             yield row, clip.features
 
     scores = rows(rendered, "rendered scores", "family", "tempo")
+    voices = rows(sung, "songs that are sung", "voice")
     others = rows(not_music, "what is not music", "kind")
     return Material(
         songs=[_stretch(features) for _, features in rows(music, "songs")],
         rendered=[(features, rendered_facts(row)) for row, features in scores],
+        sung=[(features, Facts(voice=row["voice"])) for row, features in voices],
         other=[(features, Facts(kind=row["kind"])) for row, features in others],
     )

@@ -222,6 +222,7 @@ def test_built_data_is_read_back_and_splits_share_no_song(
     material = Material(
         songs,
         [(torch.randn(10, 400), rendered_facts(row))],
+        [(torch.randn(9, 400), Facts(voice="choir"))],
         [(torch.randn(4, 400), Facts("noise"))],
     )
     recipe = Recipe(clips=120, validation=0.2, seed=3)
@@ -238,7 +239,11 @@ def test_built_data_is_read_back_and_splits_share_no_song(
             features = FeatureFiles().get(example.clip).features
             rows[example.split] |= set(features[:, 0].tolist())
     assert rows["validation"] and not rows["train"] & rows["validation"]
-    assert {example.source for example in examples} >= {"real", "made", "rendered", "noise"}
+    assert {example.source for example in examples} >= {
+        "real", "made", "rendered", "sung", "noise",
+    }  # fmt: skip
+    told = {a for e in examples if e.source == "sung" for q, a in e.turns if q in questions("sex")}
+    assert told == {"I hear a choir."}
     files = FeatureFiles()
     lengths = [files.get(example.clip).duration_s for example in examples]
     assert min(lengths) < 4 and max(lengths) > 300
