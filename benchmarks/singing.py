@@ -58,6 +58,7 @@ LINES = (
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), (0, 3, 5, 7, 10))
 UNACCOMPANIED, CHOIRS = 0.12, 0.12  # shares of clips
 LEVELS = (-4.0, 9.0)  # dB, of the voice against the recording
+AUDIBLE = 0.01  # of full scale, root mean square
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,19 @@ def stretch(path: str, seconds: float, place: float) -> Sound:
     return np.frombuffer(done.stdout, dtype=np.float32).astype(np.float64)
 
 
+def audible(path: str, seconds: float, dice: random.Random) -> Sound:
+    """A stretch of a recording that is not silent: some end in a minute of nothing.
+
+    Raises:
+        ValueError: Ten draws found none.
+    """
+    for _ in range(10):
+        samples = stretch(path, seconds, dice.random())
+        if loudness(samples) >= AUDIBLE:
+            return samples
+    raise ValueError(f"{path} is silent wherever it was looked at; please take it off the list")
+
+
 def loudness(samples: Sound) -> float:
     """Root mean square of the louder half of tenths of a second."""
     size = RATE // 10
@@ -262,7 +276,7 @@ def make(
         mixed, about["level_db"] = sung, None
     else:
         about["recording"], level = recording.get("title"), dice.uniform(*LEVELS)
-        backing = stretch(recording["path"], seconds, dice.random())
+        backing = audible(recording["path"], seconds, dice)
         length = min(len(backing), len(sung))
         backing, sung = backing[:length], sung[:length]
         gain = loudness(backing) / max(loudness(sung), 1e-9) * 10 ** (level / 20)

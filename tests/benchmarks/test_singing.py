@@ -73,6 +73,18 @@ def test_what_is_certain_is_what_was_mixed() -> None:
     assert min(alone) > max(low) and np.mean(loud) > 2 * np.mean(low)
 
 
+def test_a_stretch_of_silence_is_not_sung_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_silent(path: str, seconds: float, place: float) -> Any:
+        return np.full(RATE, 0.5 if place < 0.3 else 0.0)
+
+    monkeypatch.setattr(singing, "stretch", half_silent)
+    for seed in range(5):
+        assert singing.audible("x", 1.0, random.Random(seed)).max() == 0.5
+    monkeypatch.setattr(singing, "stretch", lambda *_: np.zeros(RATE))
+    with pytest.raises(ValueError, match="x is silent"):
+        singing.audible("x", 1.0, random.Random(0))
+
+
 @pytest.mark.usefixtures("plain")
 def test_a_second_run_makes_only_what_is_missing(tmp_path: Path) -> None:
     options = Namespace(output=tmp_path, count=3, seconds=2.0, seed=0)
