@@ -1,9 +1,13 @@
-"""Renders public-domain scores to sound, so that instrument, tempo and dynamics are known.
+"""Renders public-domain scores to sound, so that it is known what sounds.
 
-The scores come from the corpus inside the package ``music21``; this script gives all their parts to
-one General MIDI instrument family, sets the tempo, writes a MIDI file and has ``fluidsynth`` play
-it. It judges nothing and trains nothing: it writes sound files and a manifest that other programs
-read. Needs ``music21``, and the programs ``fluidsynth`` and ``ffmpeg``.
+The scores come from the corpus inside the package ``music21``; this script gives their parts to one
+or two General MIDI instrument families, sets tempo, dynamics and key, writes a MIDI file and has
+``fluidsynth`` play it. It judges nothing and trains nothing: it writes sound files and a manifest
+that other programs read. Needs ``music21``, and the programs ``fluidsynth`` and ``ffmpeg``.
+
+A row of the manifest says what sounds throughout the clip. Where something changes within it,
+``sections`` has a row for each part with ``start_s``, ``end_s`` and what is so there only. ``key``
+is empty where it is not certain (see ``key_of`` and ``key_margin``).
 
 Public domain is judged by the composer: every composer in ``SOURCES`` died more than 70 years ago,
 and the folk tunes are traditional, printed in 1883. Only the notes are taken from the encodings in
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import random
 import struct
 import subprocess
@@ -30,6 +35,7 @@ SAMPLE_RATE = 44_100  # Hz, that of the samples in the soundfont: no aliasing
 TICKS = 480  # MIDI ticks per beat
 FADE_S = 0.5  # seconds, at the end of a clip
 DRUM_CHANNEL = 9  # General MIDI's channel 10, counted from 0
+MOST_VOICES = 15  # MIDI channels without that of the drums
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")  # Debian: fluid-soundfont-gm
 
 # Distinct onsets per beat. With these limits, slow clips stay under 66 · 2.4 / 60 = 2.6 onsets a
@@ -42,7 +48,15 @@ TEMPI = {
     "medium": (84, 108),
     "fast": (138, 190),
 }  # beats per minute, both ends included
+COMPOUND = (6, 9, 12)  # eighths in a bar whose beat is a dotted quarter
 DYNAMICS = {"soft": 48, "medium": 78, "loud": 112}  # MIDI velocity
+SOFTER = 10  # velocity that parts below the melody lack
+ACCOMPANYING = 0.65  # share of the melody's velocity that a second family has: 7 dB less
+PLAYING = 0.6  # share of the beats in which each of two families must sound
+KEY_MARGIN = 0.05  # correlation by which an excerpt must fit its key better than any other
+TURN = (0.35, 0.65)  # share of a clip before something changes
+TONICS = ("C", "D-flat", "D", "E-flat", "E", "F", "F-sharp", "G", "A-flat", "A", "B-flat", "B")
+MINOR_TONICS = {"D-flat": "C-sharp", "A-flat": "G-sharp"}  # what minor keys are called instead
 TEST_SHARE = 3  # one work in three is a test work
 SHOWN = {"mozart/k545"}  # visitors hear it on the page, so it is not trained on
 
@@ -56,24 +70,27 @@ class Source:
         composer: the composer's name.
         died: year of death; for traditional tunes the year of the print they are taken from.
         weight: share of the clips that shall come from here.
+        more: whether it is used with ``--more`` only.
     """
 
     pattern: str
     composer: str
     died: int
     weight: int
+    more: bool = False
 
 
 SOURCES = (
     Source("bach/bwv*.mxl", "Johann Sebastian Bach", 1750, 9),
     Source("ryansMammoth/*Reel.abc", "traditional", 1883, 4),
     Source("ryansMammoth/*Hornpipe.abc", "traditional", 1883, 3),
-    Source("mozart/k*.mxl", "Wolfgang Amadeus Mozart", 1791, 2),
-    Source("haydn/opus*.mxl", "Joseph Haydn", 1809, 2),
     Source("beethoven/opus18no1/*.mxl", "Ludwig van Beethoven", 1827, 1),
     Source("beethoven/opus59no?/*.mxl", "Ludwig van Beethoven", 1827, 1),
     Source("schumann_robert/opus41no1/*.mxl", "Robert Schumann", 1856, 1),
     Source("joplin/*.mxl", "Scott Joplin", 1917, 1),
+    Source("ryansMammoth/*Jig.abc", "traditional", 1883, 5, more=True),
+    Source("mozart/k*/*.mxl", "Wolfgang Amadeus Mozart", 1791, 3, more=True),
+    Source("haydn/opus*/*.mxl", "Joseph Haydn", 1809, 2, more=True),
 )
 
 
@@ -136,6 +153,8 @@ class Score:
         pickup: length of the incomplete first bar in beats, 0 when there is none.
         end: where the last bar ends, in beats.
         beat_quarters: length of a beat in the quarter notes of the score's own notation.
+        metre: the time signature, such as 6/8.
+        key: pitch class of the tonic (0 to 11), and major or minor; None where it is not certain.
     """
 
     name: str
@@ -145,6 +164,18 @@ class Score:
     pickup: float
     end: float
     beat_quarters: float = 1.0
+    metre: str = "4/4"
+    key: tuple[int, str] | None = None
+
+    @property
+    def division(self) -> str:
+        """``compound`` where a beat falls into three, else ``simple``."""
+        return "compound" if int(self.metre.partition("/")[0]) in COMPOUND else "simple"
+
+    @property
+    def grouping(self) -> str:
+        """``triple`` where a bar has three beats on paper, ``duple`` where it has two or four."""
+        return "triple" if int(self.metre.partition("/")[0]) in (3, 9) else "duple"
 
     @property
     def onsets_per_beat(self) -> float:
@@ -163,6 +194,9 @@ class Plan:
         bpm: beats per minute.
         dynamics: a key of ``DYNAMICS``.
         drums: whether a drum pattern goes along.
+        second: the family of all parts but the highest; empty when it is the same.
+        second_programs: its programs.
+        transpose: semitones up.
     """
 
     family: str
@@ -171,6 +205,9 @@ class Plan:
     bpm: int
     dynamics: str
     drums: bool
+    second: str = ""
+    second_programs: tuple[int, ...] = ()
+    transpose: int = 0
 
 
 @dataclass(frozen=True)
@@ -215,20 +252,23 @@ def corpus_names() -> list[str]:
     return sorted(path.rpartition("/corpus/")[2] for path in paths)
 
 
-def choose_names(names: Iterable[str], split: str, seed: int) -> list[tuple[str, Source]]:
+def choose_names(
+    names: Iterable[str], split: str, seed: int, more: bool = False
+) -> list[tuple[str, Source]]:
     """Puts the scores of a split in a random order in which each source has its weight.
 
     Args:
         names: scores as ``folder/file``.
         split: ``train`` or ``test``.
         seed: of the random order.
+        more: whether all sources are used.
 
     Returns:
         Each score once, with its source.
     """
     ours = [name for name in names if split_of(name) == split]
     keyed = []
-    for source in SOURCES:
+    for source in (source for source in SOURCES if more or not source.more):
         rng = random.Random(f"{seed} {source.pattern}")
         found = [name for name in ours if Path(name).match(source.pattern)]
         rng.shuffle(found)
@@ -251,17 +291,19 @@ def read_score(name: str, composer: str) -> Score | None:
         composer: the composer's name.
 
     Returns:
-        The score with its beat chosen by ``set_beat``; None when it is in a compound or changing
-        metre, has no notes, or has no beat that fits ``ONSETS_PER_BEAT``.
+        The score with its beat chosen by ``set_beat``; None when it is in a rare or changing metre,
+        has no notes, or has no beat that fits ``ONSETS_PER_BEAT``.
     """
-    from music21 import corpus, meter
+    from music21 import corpus, key, meter
 
     parsed = corpus.parse(name)
     metres = {sign.ratioString for sign in parsed.recurse().getElementsByClass(meter.TimeSignature)}
     if len(metres) != 1:
         return None
-    upper, lower = (int(number) for number in metres.pop().split("/"))
-    if upper not in (2, 3, 4) or lower not in (2, 4):
+    metre = metres.pop()
+    upper, lower = (int(number) for number in metre.split("/"))
+    compound = upper in COMPOUND and lower == 8
+    if not compound and (upper not in (2, 3, 4) or lower not in (2, 4)):
         return None
     parts = [_notes_of(part) for part in parsed.parts]
     parts = sorted((part for part in parts if part), key=_mean_pitch, reverse=True)[:8]
@@ -273,9 +315,12 @@ def read_score(name: str, composer: str) -> Score | None:
     pickup = pickup if pickup < bar else 0.0
     last = max(note.start + note.length for part in parts for note in part)
     end = pickup + max(1, -(-(last - pickup) // bar)) * bar
+    signs = list(parsed.recurse().getElementsByClass(key.KeySignature))
+    sure = key_of(signs, parts[-1])
     if len(parts) == 1:  # a folk tune: a melody alone would be thin
-        parts += accompaniment(parts[0], _sharps_of(parsed), bar, pickup)
-    return set_beat(Score(name, composer, tuple(parts), bar, pickup, end))
+        sharps = int(signs[0].sharps) if signs else 0
+        parts += accompaniment(parts[0], sharps, bar, pickup, 1.5 if compound else 1.0)
+    return set_beat(Score(name, composer, tuple(parts), bar, pickup, end, 1.0, metre, sure))
 
 
 def _notes_of(part: Any) -> tuple[Note, ...]:
@@ -292,19 +337,55 @@ def _mean_pitch(notes: Sequence[Note]) -> float:
     return sum(note.pitch for note in notes) / len(notes)
 
 
-def _sharps_of(parsed: Any) -> int:
-    """Gives the sharps of the first key signature, flats negative."""
-    from music21 import key
+def key_of(signs: Sequence[Any], lowest: Sequence[Note]) -> tuple[int, str] | None:
+    """The key on which a score's only key signature and its last bass note agree.
 
-    signature = parsed.recurse().getElementsByClass(key.KeySignature).first()
-    return int(signature.sharps) if signature is not None else 0
+    Args:
+        signs: music21's key signatures; some state a mode besides, and then it must agree as well.
+        lowest: the lowest part.
+
+    Returns:
+        Pitch class of the tonic and ``major`` or ``minor``; None where they disagree, where the
+        score has several signatures, and in church modes.
+    """
+    if len({sign.sharps for sign in signs}) != 1:
+        return None
+    major = 7 * signs[0].sharps % 12
+    bass = max(lowest, key=lambda note: (note.start, -note.pitch)).pitch % 12
+    mode = {major: "major", (major + 9) % 12: "minor"}.get(bass)
+    stated = {getattr(sign, "mode", None) for sign in signs} - {None}
+    return (bass, mode) if mode and stated <= {mode} else None
+
+
+def key_margin(notes: Iterable[Note], key: tuple[int, str]) -> float:
+    """Says how much better an excerpt fits a key than any other key.
+
+    Args:
+        notes: the excerpt; long notes weigh more.
+        key: pitch class of the tonic, and ``major`` or ``minor``.
+
+    Returns:
+        Correlation with the key's profile less that with the best other one (profiles of Aarden and
+        Essen, music21's choice), 0 to 2; 0 where another key fits better.
+    """
+    from music21 import note as notation
+    from music21 import stream
+
+    music = stream.Stream()
+    for note in notes:
+        music.append(notation.Note(note.pitch, quarterLength=note.length))
+    best = music.analyze("key")
+    if (best.tonic.pitchClass, best.mode) != key:
+        return 0.0
+    return best.correlationCoefficient - best.alternateInterpretations[0].correlationCoefficient
 
 
 def set_beat(score: Score) -> Score | None:
     """Chooses what counts as a beat: the quarter note, else the eighth or the half.
 
     The quarter is given up where the music moves too fast or too slowly in it: a reel in 2/4 with
-    sixteenths and the same reel written in cut time with eighths are the same music.
+    sixteenths and the same reel written in cut time with eighths are the same music. In a compound
+    metre it is the dotted quarter, which may hold half as many notes again: ``fitted`` slows it.
 
     Args:
         score: with the quarter note as its beat.
@@ -313,9 +394,11 @@ def set_beat(score: Score) -> Score | None:
         The same music counted in the chosen beat; None when no beat fits ``ONSETS_PER_BEAT``.
     """
     low, high = ONSETS_PER_BEAT
-    for quarters in (1.0, 0.5, 2.0):
+    compound = score.division == "compound"
+    for unit in (1.0,) if compound else (1.0, 0.5, 2.0):
+        quarters = 1.5 * unit if compound else unit
         whole_bars = (score.bar / quarters).is_integer()
-        if whole_bars and low <= score.onsets_per_beat * quarters <= high:
+        if whole_bars and low <= score.onsets_per_beat * unit <= high:
             return _counted_in(score, quarters)
     return None
 
@@ -326,7 +409,7 @@ def _counted_in(score: Score, quarters: float) -> Score:
         for part in score.parts
     )
     bar, pickup, end = (value / quarters for value in (score.bar, score.pickup, score.end))
-    return Score(score.name, score.composer, parts, bar, pickup, end, quarters)
+    return replace(score, parts=parts, bar=bar, pickup=pickup, end=end, beat_quarters=quarters)
 
 
 # ---- arranging
@@ -356,7 +439,7 @@ def triad_for(notes: Iterable[Note], sharps: int) -> tuple[int, int, int]:
 
 
 def accompaniment(
-    melody: Sequence[Note], sharps: int, bar: float, pickup: float
+    melody: Sequence[Note], sharps: int, bar: float, pickup: float, beat: float = 1.0
 ) -> list[tuple[Note, ...]]:
     """Writes chords and a bass under a melody.
 
@@ -365,6 +448,7 @@ def accompaniment(
         sharps: sharps of the key signature, flats negative.
         bar: length of a bar in quarter notes.
         pickup: length of the incomplete first bar.
+        beat: length of a beat in quarter notes.
 
     Returns:
         Two parts: a chord on every beat but the first of each bar, and the chord's root in the bass
@@ -377,8 +461,9 @@ def accompaniment(
     while start < last:
         tones = triad_for([note for note in melody if start <= note.start < start + bar], sharps)
         bass.append(Note(start, bar, 36 + (tones[0] - 36) % 12))
-        for beat in range(1, int(bar)):
-            chords += [Note(start + beat, 1.0, 53 + (tone - 53) % 12) for tone in tones]
+        for number in range(1, int(bar / beat)):
+            at = start + number * beat
+            chords += [Note(at, beat, 53 + (tone - 53) % 12) for tone in tones]
         start += bar
     return [part for part in (tuple(chords), tuple(bass)) if part]
 
@@ -445,25 +530,28 @@ def _fold(pitch: int, low: int, high: int) -> int:
     return pitch
 
 
-def drum_part(bar: float, beats: float) -> tuple[Note, ...]:
-    """Writes a plain drum pattern: bass drum, snare on the weak beats, hi-hat twice a beat.
+def drum_part(bar: float, beats: float, division: int = 2) -> tuple[Note, ...]:
+    """Writes a plain drum pattern: bass drum, snare on the weak beats, hi-hat between.
 
     Args:
         bar: length of a bar in beats.
         beats: how long.
+        division: strokes of the hi-hat in a beat.
 
     Returns:
         Notes in General MIDI's drum numbers.
     """
     kick, snare, hat = 36, 38, 42
     notes = []
-    for half in range(int(beats * 2)):
-        at = half / 2
-        in_bar = at % bar
+    for stroke in range(int(beats * division)):
+        beat, between = divmod(stroke, division)
+        at, in_bar = stroke / division, beat % bar
         notes.append(Note(at, 0.25, hat))
+        if between:
+            continue
         if in_bar == 0 or (bar >= 4 and in_bar % 4 == 2):
             notes.append(Note(at, 0.25, kick))
-        elif in_bar % 1 == 0 and (in_bar % 2 == 1 or bar == 3):
+        elif in_bar % 2 == 1 or bar == 3:
             notes.append(Note(at, 0.25, snare))
     return tuple(notes)
 
@@ -478,15 +566,23 @@ def arrange(score: Score, plan: Plan) -> list[Voice]:
     Returns:
         One voice a part, and one for the drums where wanted.
     """
-    family = FAMILIES[plan.family]
-    velocity = DYNAMICS[plan.dynamics]
+    loud = DYNAMICS[plan.dynamics]
     voices = []
     for index, part in enumerate(score.parts):
-        program = plan.programs[index * len(plan.programs) // len(score.parts)]
-        softer = 0 if index == 0 else 10  # the melody stands out a little
-        voices.append(Voice(program, place(part, family.low, family.high), velocity - softer))
+        if plan.second and index:
+            family, programs = FAMILIES[plan.second], plan.second_programs
+            program = programs[(index - 1) * len(programs) // (len(score.parts) - 1)]
+            velocity = round(loud * ACCOMPANYING)
+        else:
+            family = FAMILIES[plan.family]
+            program = plan.programs[index * len(plan.programs) // len(score.parts)]
+            velocity = loud - (SOFTER if index else 0)  # the melody stands out a little
+        moved = [replace(note, pitch=note.pitch + plan.transpose) for note in part]
+        voices.append(Voice(program, place(moved, family.low, family.high), velocity))
     if plan.drums:
-        voices.append(Voice(0, drum_part(score.bar, score.end), velocity - 14, drums=True))
+        strokes = 3 if score.division == "compound" else 2
+        pattern = drum_part(score.bar, score.end, strokes)
+        voices.append(Voice(0, pattern, loud - 14, drums=True))
     return voices
 
 
@@ -526,20 +622,28 @@ def _voice_events(voice: Voice, channel: int, bar: float, pickup: float) -> list
     return program + [(tick, message) for tick, _, message in sorted(events)]
 
 
-def midi_bytes(voices: Sequence[Voice], bpm: float, bar: float = 4.0, pickup: float = 0.0) -> bytes:
+def midi_bytes(
+    voices: Sequence[Voice],
+    bpm: float,
+    bar: float = 4.0,
+    pickup: float = 0.0,
+    changes: Iterable[tuple[float, float]] = (),
+) -> bytes:
     """Writes voices as a Standard MIDI File of format 1.
 
     Args:
-        voices: at most 15 without drums.
+        voices: at most ``MOST_VOICES`` without drums.
         bpm: beats per minute.
         bar: length of a bar in beats, for the accents.
         pickup: length of the incomplete first bar in beats.
+        changes: (beat, beats per minute from there on).
 
     Returns:
         The bytes of the file.
     """
-    tempo = round(60_000_000 / bpm).to_bytes(3, "big")
-    tracks = [_track([(0, b"\xff\x51\x03" + tempo)])]
+    tempi = [(0.0, bpm), *changes]
+    lengths = [(at, round(60_000_000 / rate).to_bytes(3, "big")) for at, rate in tempi]
+    tracks = [_track([(round(at * TICKS), b"\xff\x51\x03" + length) for at, length in lengths])]
     channels = iter(number for number in range(16) if number != DRUM_CHANNEL)
     for voice in voices:
         channel = DRUM_CHANNEL if voice.drums else next(channels)
@@ -578,6 +682,44 @@ def make_plans(count: int, tempi: Sequence[str], drum_share: float, seed: int) -
     return plans
 
 
+def vary(plan: Plan, pairs: float, changes: float, rng: random.Random) -> tuple[Plan, ...]:
+    """Gives some clips a second family, and others a change of one thing in their course.
+
+    Args:
+        plan: of one family throughout.
+        pairs: share of the clips with a second family, 0 to 1.
+        changes: share with a change.
+        rng: chooses.
+
+    Returns:
+        The plan of each section, mostly only one. Only families of the same gain meet.
+    """
+    gain = FAMILIES[plan.family].gain
+    others = [name for name in FAMILIES if name != plan.family and FAMILIES[name].gain == gain]
+    dice = rng.random()
+    if dice < pairs and others:
+        second = rng.choice(others)
+        programs = rng.choice(FAMILIES[second].palettes)
+        return (replace(plan, second=second, second_programs=programs),)
+    if not pairs <= dice < pairs + changes:
+        return (plan,)
+    what = rng.choice(["family", "tempo", "dynamics"] if others else ["tempo", "dynamics"])
+    if what == "family":
+        family = rng.choice(others)
+        programs = rng.choice(FAMILIES[family].palettes)
+        return plan, replace(plan, family=family, programs=programs)
+    if what == "tempo":
+        tempo = rng.choice([name for name in ("slow", "fast") if name != plan.tempo])
+        return plan, replace(plan, tempo=tempo, bpm=rng.randint(*TEMPI[tempo]))
+    dynamics = rng.choice([name for name in ("soft", "loud") if name != plan.dynamics])
+    return plan, replace(plan, dynamics=dynamics)
+
+
+def fitted(plan: Plan, score: Score) -> Plan:
+    """Slows a plan down for a compound metre, so that its notes come as fast as others' do."""
+    return replace(plan, bpm=round(plan.bpm / 1.5)) if score.division == "compound" else plan
+
+
 def render(midi: bytes, target: Path, seconds: float, soundfont: Path, gain: float = 0.5) -> None:
     """Plays a MIDI file into a sound file, mono.
 
@@ -614,21 +756,22 @@ def onsets_per_second(voices: Iterable[Voice], bpm: float, seconds: float) -> fl
     return len({start for start in starts if start < beats}) / seconds
 
 
-def usable_scores(split: str, count: int, seed: int) -> list[Score]:
+def usable_scores(split: str, count: int, seed: int, more: bool = False) -> list[Score]:
     """Reads scores of a split until there are enough.
 
     Args:
         split: ``train`` or ``test``.
         count: how many.
         seed: of their order.
+        more: whether all sources and compound metres are used.
 
     Returns:
         At most ``count`` scores.
     """
     scores: list[Score] = []
-    for name, source in choose_names(corpus_names(), split, seed):
+    for name, source in choose_names(corpus_names(), split, seed, more):
         score = read_score(name, source.composer)
-        if score is not None:
+        if score is not None and (more or score.division == "simple"):
             scores.append(score)
             print(f"{len(scores)}/{count} {name}", file=sys.stderr)
         if len(scores) == count:
@@ -636,43 +779,147 @@ def usable_scores(split: str, count: int, seed: int) -> list[Score]:
     return scores
 
 
-def make_clip(
-    score: Score, plan: Plan, seconds: float, rng: random.Random
-) -> tuple[bytes, list[Voice]]:
-    """Makes the MIDI file of one clip.
+@dataclass(frozen=True)
+class Section:
+    """A part of a clip, mostly all of it.
+
+    Attributes:
+        plan: how it sounds.
+        start_s: where it begins, in seconds.
+        end_s: where it ends.
+        music: the excerpt, counted from the section's own beginning.
+        voices: the excerpt arranged.
+    """
+
+    plan: Plan
+    start_s: float
+    end_s: float
+    music: Score
+    voices: list[Voice]
+
+
+def make_sections(
+    score: Score, plans: Sequence[Plan], seconds: float, rng: random.Random
+) -> list[Section]:
+    """Arranges the music of one clip.
 
     Args:
         score: where the music comes from.
-        plan: how it shall sound.
-        seconds: how long.
-        rng: chooses the bar to start with.
+        plans: how the clip shall sound, and perhaps how from a bar near its middle on.
+        seconds: how long the clip is.
+        rng: chooses the bar to start with and the bar of the change.
 
     Returns:
-        The MIDI file and its voices.
+        A section for each plan. A second family that would hardly be heard is given up, and a
+        change for which MIDI has too few channels.
     """
-    beats = seconds * plan.bpm / 60
+    plans = plans[: MOST_VOICES // len(score.parts)]
     bars = int((score.end - score.pickup) / score.bar)
-    start_bar = rng.randrange(max(1, bars // 2))
-    music = excerpt(score, start_bar, beats)
-    voices = arrange(music, plan)
-    return midi_bytes(voices, plan.bpm, music.bar), voices
+    bar, start_s = rng.randrange(max(1, bars // 2)), 0.0
+    sections = []
+    for number, plan in enumerate(plans):
+        beats = (seconds - start_s) * plan.bpm / 60
+        if number < len(plans) - 1:  # whole bars
+            share = rng.uniform(*TURN)
+            beats = max(1, round(share * seconds * plan.bpm / 60 / score.bar)) * score.bar
+        music = excerpt(score, bar, beats)
+        if plan.second and not _both_play(music):
+            plan = replace(plan, second="", second_programs=())
+        end_s = start_s + beats * 60 / plan.bpm
+        sections.append(Section(plan, start_s, end_s, music, arrange(music, plan)))
+        bar, start_s = bar + int(beats / score.bar), end_s
+    return sections
 
 
-def _row(
-    path: Path, score: Score, plan: Plan, split: str, seconds: float, voices: Sequence[Voice]
-) -> dict[str, Any]:
+def _both_play(music: Score) -> bool:
+    """Whether the highest part and the others each sound in most beats."""
+    melody, others = music.parts[:1], music.parts[1:]
+    for parts in (melody, others):
+        notes = [note for part in parts for note in part]
+        ends = [(int(note.start), math.ceil(note.start + note.length)) for note in notes]
+        beats = {beat for start, end in ends for beat in range(start, end) if beat < music.end}
+        if len(beats) < PLAYING * music.end:
+            return False
+    return True
+
+
+def joined(sections: Sequence[Section]) -> tuple[list[Voice], list[tuple[float, float]]]:
+    """Puts the sections of a clip one after the other.
+
+    Args:
+        sections: at least one.
+
+    Returns:
+        All voices, whose notes end where their section does, and the (beat, beats per minute) of
+        each section. The voices of a single section stay as they are.
+    """
+    if len(sections) == 1:
+        return sections[0].voices, [(0.0, sections[0].plan.bpm)]
+    voices, tempi, at = [], [], 0.0
+    for section in sections:
+        tempi.append((at, float(section.plan.bpm)))
+        for voice in section.voices:
+            notes = tuple(
+                Note(note.start + at, min(note.length, section.music.end - note.start), note.pitch)
+                for note in voice.notes
+            )
+            voices.append(replace(voice, notes=notes))
+        at += section.music.end
+    return voices, tempi
+
+
+def make_row(path: Path, score: Score, split: str, sections: Sequence[Section]) -> dict[str, Any]:
+    """Says what is known of a clip.
+
+    Args:
+        path: its sound file.
+        score: where the music comes from.
+        split: ``train`` or ``test``.
+        sections: of the clip.
+
+    Returns:
+        A row of the manifest: what is the same in all sections, and ``sections`` where something is
+        not.
+    """
+    known = []
+    for section in sections:
+        plan, seconds = section.plan, section.end_s - section.start_s
+        onsets = onsets_per_second(section.voices, plan.bpm, seconds)
+        known.append(asdict(plan) | {"program": plan.programs[0], "onsets_per_s": round(onsets, 2)})
     row = {
         "path": path.name,
         "score": score.name,
+        "work": work_of(score.name),
         "composer": score.composer,
         "split": split,
-        "duration_s": seconds,
-    }
-    row |= asdict(plan) | {"program": plan.programs[0], "beat_quarters": score.beat_quarters}
-    return row | {
+        "duration_s": round(sections[-1].end_s, 3),
+        "metre": score.metre,
+        "grouping": score.grouping,
+        "division": score.division,
+        "beat_quarters": score.beat_quarters,
         "bar_beats": score.bar,
-        "onsets_per_s": round(onsets_per_second(voices, plan.bpm, seconds), 2),
-    }
+    } | _key_in(score, sections)
+    same = {name for name in known[0] if all(one[name] == known[0][name] for one in known)}
+    row |= {name: value for name, value in known[0].items() if name in same}
+    if len(sections) > 1:
+        row["sections"] = [
+            {"start_s": round(section.start_s, 3), "end_s": round(section.end_s, 3)}
+            | {name: value for name, value in one.items() if name not in same}
+            for section, one in zip(sections, known, strict=True)
+        ]
+    return row
+
+
+def _key_in(score: Score, sections: Sequence[Section]) -> dict[str, Any]:
+    """The sounding key in words, empty unless the excerpt bears the score out, and the margin."""
+    if score.key is None:
+        return {"key": "", "key_margin": None}
+    notes = [note for section in sections for part in section.music.parts for note in part]
+    margin = key_margin(notes, score.key)
+    tonic, mode = score.key
+    name = TONICS[(tonic + sections[0].plan.transpose) % 12]
+    name = MINOR_TONICS.get(name, name) if mode == "minor" else name
+    return {"key": f"{name} {mode}" if margin > KEY_MARGIN else "", "key_margin": round(margin, 3)}
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -691,8 +938,17 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--drum-share", type=float, default=0.15, help="share of faster clips with drums"
     )
+    parser.add_argument(
+        "--more", action="store_true", help="also jigs, Mozart and Haydn, and compound metres"
+    )
+    parser.add_argument("--transpose", action="store_true", help="each clip into a random key")
+    parser.add_argument("--pairs", type=float, default=0.0, help="share with a second family")
+    parser.add_argument("--changes", type=float, default=0.0, help="share with a change")
     parser.add_argument("--soundfont", type=Path, default=SOUNDFONT)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--manifest-only", action="store_true", help="the sounds are there from an earlier run"
+    )
     return parser.parse_args(words)
 
 
@@ -701,7 +957,8 @@ def main() -> None:
     options = arguments()
     options.output.mkdir(parents=True, exist_ok=True)
     plans = make_plans(options.count, options.tempi, options.drum_share, options.seed)
-    scores = usable_scores(options.split, min(options.count, options.scores), options.seed)
+    most = min(options.count, options.scores)
+    scores = usable_scores(options.split, most, options.seed, options.more)
     if not scores:
         raise SystemExit("No usable score: is the corpus of music21 installed?")
     order = random.Random(options.seed)
@@ -714,12 +971,21 @@ def main() -> None:
     ]
     rows = []
     for index, (plan, score) in enumerate(zip(plans, queue, strict=False)):
-        midi, voices = make_clip(
-            score, plan, options.seconds, random.Random(f"{options.seed} {index}")
-        )
+        dice = random.Random(f"{options.seed} {index} more")
+        if options.transpose:
+            plan = replace(plan, transpose=dice.randint(-5, 6))
+        varied = vary(plan, options.pairs, options.changes, dice)
+        fits = [fitted(one, score) for one in varied]
+        rng = random.Random(f"{options.seed} {index}")
+        sections = make_sections(score, fits, options.seconds, rng)
         path = options.output / f"{index:04d}-{plan.family}-{plan.tempo}.flac"
-        render(midi, path, options.seconds, options.soundfont, FAMILIES[plan.family].gain)
-        rows.append(_row(path, score, plan, options.split, options.seconds, voices))
+        gain = FAMILIES[plan.family].gain
+        voices, tempi = joined(sections)
+        midi = midi_bytes(voices, tempi[0][1], score.bar, changes=tempi[1:])
+        if not options.manifest_only:
+            render(midi, path, options.seconds, options.soundfont, gain)
+        row = make_row(path, score, options.split, sections)
+        rows.append(row | {"soundfont": options.soundfont.stem})
         print(f"{index + 1}/{len(plans)} {path.name}", file=sys.stderr)
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (options.output / "manifest.jsonl").write_text("".join(lines), encoding="utf-8")

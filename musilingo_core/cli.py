@@ -182,6 +182,16 @@ def _build_parsers(kinds: Any) -> None:
     again.add_argument("--input-price", type=float, help="of a million tokens")
     again.add_argument("--output-price", type=float, help="of a million tokens")
 
+    scores = kind("scores", _build_scores, "exact questions about rendered scores and no music")
+    scores.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="MANIFEST")
+    scores.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="MANIFEST")
+    scores.add_argument(
+        "--heard", nargs="*", metavar="ATTRIBUTE",
+        help="what may be named; of all else the answer is “I cannot tell” (default: all)",
+    )  # fmt: skip
+    scores.add_argument("--questions", type=int, default=6, help="most of them about a clip")
+    scores.add_argument("--seed", type=int, default=0)
+
     starter = kind("starter", _build_starter, "the starter's training data")
     starter.add_argument("--music", type=Path, nargs="+", required=True, metavar="MANIFEST")
     starter.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="MANIFEST")
@@ -400,6 +410,18 @@ def _write_music_instruct(options: argparse.Namespace) -> Any:
     given["kinds"] = tuple(options.kinds) if options.kinds else None
     endpoint = Endpoint(**{name: value for name, value in given.items() if value is not None})
     return write_by_endpoint(options.table, options.output, endpoint)
+
+
+def _build_scores(options: argparse.Namespace) -> Any:
+    from musilingo_core.data.certain import Recipe, build, read_heard
+    from musilingo_core.data.published import Report
+
+    given: dict[str, Any] = {}
+    if options.heard is not None:
+        given["heard"] = read_heard(options.heard)
+    recipe = Recipe(questions=options.questions, seed=options.seed, **given)
+    made = build(options.rendered, options.not_music, options.output, recipe)
+    return Report("scores", {"kept": made.kept, "skipped": made.skipped})
 
 
 def _build_starter(options: argparse.Namespace) -> Any:

@@ -240,6 +240,21 @@ def test_music_instruct_is_made_again_and_read_as_published(tmp_path: Path, caps
     assert example.turns[0][0].endswith("?") and example.source.startswith("MusicInstruct")
 
 
+def test_rendered_scores_become_exact_questions(
+    wav: Writer, tmp_path: Path, capsys: Output
+) -> None:
+    wav(tone(4), name="a.wav")
+    row = {"path": "a.wav", "score": "bach/x", "split": "train", "duration_s": 4.0}
+    row |= {"family": "piano", "tempo": "slow", "bpm": 60, "dynamics": "soft", "drums": False}
+    (tmp_path / "list.jsonl").write_text(json.dumps(row) + "\n")
+    command = ["build-data", "scores", "--rendered", str(tmp_path / "list.jsonl")]
+    assert main([*command, "--output", str(tmp_path / "qa"), "--heard", "lead", "--json"]) == 0
+    assert sum(json.loads(capsys.readouterr().out)["kept"].values()) > 0
+    answers = [e.turns[0][1] for e in read_manifest(tmp_path / "qa" / "manifest.jsonl")]
+    assert answers and not any("slow" in answer for answer in answers)
+    assert main([*command, "--output", str(tmp_path / "no"), "--heard", "colour"]) == 2
+
+
 def test_leaks_between_sets_are_refused(tmp_path: Path, capsys: Output) -> None:
     made = ["build-data", "musiccaps", CAPTIONS, "--no-sounds", "--output"]
     assert main([*made, str(tmp_path / "a"), "--validation", "0"]) == 0
