@@ -45,6 +45,7 @@ MIDDLE_BPM = 95  # between the renderer's slow and fast
 EDGE_S = 1.5  # half a feature row of the starter's, left out beside a change
 STRENGTHS = (1e-4, 1e-3, 1e-2)  # of the logistic regression, chosen by cross-validation
 FOLDS = 4
+MOST_DEVIATIONS = 5.0  # of a feature from its mean in training
 KIND = "music or not"
 # What must not be known when an attribute is guessed without sound: it says the same, or more.
 TIED = {
@@ -114,6 +115,20 @@ def in_samples(row: dict[str, Any], hears: Callable[[str], Any]) -> Iterator[Sam
         yield Sample(work, composer, part.labels, inner.features)
 
 
+def _scaled(model: Any) -> Any:
+    """A model of standardised features, none too far out.
+
+    What hardly varies in the training clips may be thousands of their deviations off elsewhere.
+    """
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    bound = FunctionTransformer(
+        np.clip, kw_args={"a_min": -MOST_DEVIATIONS, "a_max": MOST_DEVIATIONS}
+    )
+    return make_pipeline(StandardScaler(), bound, model)
+
+
 def best_fit(
     features: Array, truth: Sequence[str], works: Sequence[str], strengths: Sequence[float]
 ) -> tuple[Any, float]:
@@ -127,12 +142,10 @@ def best_fit(
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     regression = LogisticRegression(class_weight="balanced", max_iter=300, tol=1e-3)
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), regression),
+        _scaled(regression),
         {"logisticregression__C": list(strengths)},
         scoring="balanced_accuracy",
         cv=StratifiedGroupKFold(FOLDS),
@@ -179,10 +192,8 @@ def _by_ridge(
 ) -> tuple[Say, float]:
     """A regression of the tempo's logarithm that names whole beats per minute."""
     from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 11)))
+    model = _scaled(RidgeCV(np.logspace(0, 5, 11)))
     model.fit(view(train), np.log([float(sample.labels["bpm"]) for sample in train]))
 
     def say(samples: Sequence[Sample]) -> list[str]:

@@ -145,6 +145,18 @@ def test_heard_is_what_beats_chance_and_guess_and_is_mostly_right(
     assert probe.verdict([sure, other]) == said
 
 
+def test_what_is_constant_in_training_and_huge_elsewhere_does_not_rule() -> None:
+    def with_more(songs: list[Sample], value: float) -> list[Sample]:
+        more = torch.tensor([[value], [value]])
+        return [replace(song, rows=torch.cat([song.rows, more], dim=1)) for song in songs]
+
+    train = with_more(songs("train"), 0.0)
+    train[0].rows[:, -1] += 1e-3
+    for name in ("mode", "bpm"):
+        row = measure(name, train, {"scores": with_more(songs("test"), 1000.0)})
+        assert row is not None and row["tests"]["scores"]["mean"][0] > 0.6
+
+
 def test_an_attribute_is_guessed_without_what_says_the_same() -> None:
     dice = Random(0)
     train = []
