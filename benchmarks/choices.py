@@ -111,9 +111,7 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", default=["12", "60", "whole"])
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
-    sounds = hear_all(
-        load_engine("starter"), options.music, options.rendered, [], options.per_album
-    )
+    sounds = hear_all(load_engine("starter"), options.per_album, options.music, options.rendered)
     folder = options.output.resolve()
     clips: dict[str, Clip] = {}
     for length in options.lengths:

@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
     engine = load_engine("starter", projection=options.projection)
-    songs = known_songs(hear_all(engine, options.music, [], [], options.per_album))
+    songs = known_songs(hear_all(engine, options.per_album, options.music))
     rows = list(run(engine, songs))
     options.output.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

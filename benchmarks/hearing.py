@@ -1,8 +1,8 @@
 """How well does a model hear? Asks it about songs it has not met and compares with what is known.
 
     python -m benchmarks.hearing --music test.jsonl --rendered scores-test/manifest.jsonl \
-        --not-music not-music-test/manifest.jsonl --probe-data training-data \
-        --probe-rendered scores-train/manifest.jsonl --output results
+        --sung sung-test/manifest.jsonl --not-music not-music-test/manifest.jsonl \
+        --probe-data training-data --probe-rendered scores-train/manifest.jsonl --output results
 
 Each figure names its truth (`benchmarks/truths.py`): *teacher* is agreement with the encoder's own
 tag heads and never “right”; *certain* and *documented* are. Beside each figure stand what the same
@@ -131,9 +131,13 @@ KIND = Attribute(
 ASKED = {
     "teacher": [INSTRUMENT, DESCRIPTION, GENRE, TEMPO, SINGER, SEX],
     "teacher, pushed": [SINGER, SEX],
-    "documented": [GENRE, SINGER],
+    "documented": [GENRE],
+    "documented, sung": [SINGER],
+    "documented, instrumental": [SINGER],
     "certain": [INSTRUMENT, TEMPO, SINGER],
+    "certain, sung": [SINGER, SEX],
     "certain, kind": [KIND],
+    "certain, no sound": [KIND],
 }
 
 
@@ -272,6 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--music", type=Path, nargs="*", default=[], metavar="JSONL")
     parser.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="JSONL")
+    parser.add_argument("--sung", type=Path, nargs="*", default=[], metavar="JSONL")
     parser.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="JSONL")
     parser.add_argument("--probe-data", type=Path, metavar="DIR", help="of build-data")
     parser.add_argument("--probe-rendered", type=Path, nargs="*", default=[], metavar="JSONL")
@@ -282,8 +287,15 @@ def main() -> None:
     options = parser.parse_args()
     engine = load_engine("starter", projection=options.projection)
     asker = Asker(engine)
-    sounds = hear_all(engine, options.music, options.rendered, options.not_music, options.per_album)
-    taught = hear_all(engine, [], options.probe_rendered, [], options.per_album)
+    sounds = hear_all(
+        engine,
+        options.per_album,
+        options.music,
+        options.rendered,
+        options.sung,
+        options.not_music,
+    )
+    taught = hear_all(engine, options.per_album, [], options.probe_rendered)
     lessons = [Case(row["score"], clip, rendered_facts(row)) for row, clip in taught.scores]
     probes = Probes(options.probe_data, lessons, sounds.teacher)
     rows = list(tables(asker, sounds, probes, options.lengths))
@@ -306,11 +318,8 @@ def tables(
     for length in lengths:
         for truth, cases in sounds.cases(length):
             for attribute in ASKED[truth]:
-                # Papers say that a song is sung, not that every second of it is.
-                if truth == "documented" and attribute is SINGER and length != "whole":
-                    continue
                 fewest = 2 if truth.startswith("certain") else FEWEST
-                one = truth in ("documented", "certain") and attribute is SINGER
+                one = attribute is SINGER and not truth.startswith("teacher")
                 row = measure(asker, cases, attribute, probes.of(truth, attribute), fewest, 2 - one)
                 if row:
                     yield {"truth": truth, "length": length} | row
@@ -379,7 +388,7 @@ class Probes:
         """The probe for an attribute; documented words are the teacher's."""
         # No score is sung, so the teacher must show the probe what a singer is.
         certain = truth == "certain" and attribute is not SINGER
-        if truth == "certain, kind":
+        if attribute is KIND:
             return None
         key = ("certain" if certain else "teacher", attribute.truth)
         if key not in self._made:

@@ -27,6 +27,8 @@ from musilingo_core.times import find_spans
 LONGEST_S = 1200  # longer tracks are not asked about
 SLACK_S = 0.1  # by which a clip may be shorter than asked for: some lack a sample
 WHOLE_SCORE_S = 100  # shorter rendered scores are excerpts and no whole songs
+NO_SINGER = ("", "none")  # as `Facts` have it: not known, nobody
+NO_SOUND = ("noise", "silence")  # kinds of what has neither music nor a voice
 STRETCH = 12  # rows of each song in a splice of two
 MOMENT = "0:54"  # the middle of the second
 # What papers call a genre, in our words; others are not counted.
@@ -75,12 +77,12 @@ def cuts(sounds: Sequence[Sound], seconds: float | None, shortest: float = 0) ->
 
 
 def chosen(rows: Sequence[dict[str, Any]], per_album: int) -> list[dict[str, Any]]:
-    """At most so many tracks of an album; tracks documented as sung always."""
+    """At most so many tracks of an album; always those documented as sung or as not sung."""
     seen: Counter[str] = Counter()
     kept = []
     for row in rows:
         seen[row["album"]] += 1
-        if seen[row["album"]] <= per_album or row.get("documented", {}).get("vocal"):
+        if seen[row["album"]] <= per_album or "vocal" in row.get("documented", {}):
             kept.append(row)
     return kept
 
@@ -97,14 +99,14 @@ def documented(row: dict[str, Any]) -> Facts:
     )
 
 
-def sung(songs: Sequence[Sound], teacher: Teacher) -> list[Sound]:
+def pushed(songs: Sequence[Sound], teacher: Teacher) -> list[Sound]:
     """The songs again: every fourth as it is, the others pushed towards a man, a woman, a choir."""
     mixer = Mixer([clip.features for _, clip in songs], teacher, Random(0))
     made = []
     for number, (row, clip) in enumerate(songs):
         if tags := ((), MALE, FEMALE, CHOIR)[number % 4]:
             rows = mixer.push(clip.features, tags).clamp(-mixer.limit, mixer.limit)
-            clip = replace(clip, clip_id=_key(clip.clip_id, "sung"), features=rows)
+            clip = replace(clip, clip_id=_key(clip.clip_id, "pushed"), features=rows)
         made.append((row, clip))
     return made
 
@@ -135,31 +137,39 @@ class Sounds:
     """Everything there is to ask about, heard once.
 
     Attributes:
-        songs, scores, other: Sound files and what was heard of them.
         teacher: Labels songs.
+        songs, scores, sung, other: Sound files and what was heard of them.
     """
 
-    songs: tuple[Sound, ...]
-    scores: tuple[Sound, ...]
-    other: tuple[Sound, ...]
     teacher: Teacher
+    songs: tuple[Sound, ...] = ()
+    scores: tuple[Sound, ...] = ()
+    sung: tuple[Sound, ...] = ()
+    other: tuple[Sound, ...] = ()
 
     def cases(self, length: str) -> Iterator[tuple[str, list[Case]]]:
         """The cases of each truth at a length in seconds, or `whole`."""
         seconds = None if length == "whole" else float(length)
         real = self._tagged(cuts(self.songs, seconds))
         yield "teacher", real
-        voiced = sung(self.songs, self.teacher) if self.songs else []
+        voiced = pushed(self.songs, self.teacher) if self.songs else []
         yield "teacher, pushed", self._tagged(cuts(voiced, seconds))
         known = [Case(row["path"], c, documented(row)) for row, c in cuts(self.songs, seconds)]
         yield "documented", known
+        if seconds is None:  # papers say that a song is sung, not that every second of it is
+            yield "documented, sung", [case for case in known if case.facts.voice not in NO_SINGER]
+        yield "documented, instrumental", [case for case in known if case.facts.voice == "none"]
         rendered = cuts(self.scores, seconds, WHOLE_SCORE_S)
         yield "certain", [Case(row["score"], c, rendered_facts(row)) for row, c in rendered]
-        kinds = cuts(self.other, seconds)
+        voices = cuts(self.sung, seconds)
         yield (
-            "certain, kind",
-            [*(Case(row["path"], c, Facts(kind=row["kind"])) for row, c in kinds), *real],
+            "certain, sung",
+            [Case(row["path"], c, Facts(voice=row["voice"])) for row, c in voices],
         )
+        kinds = cuts(self.other, seconds)
+        nothing = [Case(row["path"], c, Facts(kind=row["kind"])) for row, c in kinds]
+        yield "certain, kind", [*nothing, *real]
+        yield "certain, no sound", [case for case in nothing if case.facts.kind in NO_SOUND]
 
     def splices(self) -> list[Case]:
         """Two songs in a row, with the facts of a moment in the second."""
@@ -171,20 +181,25 @@ class Sounds:
 
 def hear_all(
     engine: ChatEngine,
-    music: Sequence[Path],
-    rendered: Sequence[Path],
-    not_music: Sequence[Path],
     per_album: int,
+    music: Sequence[Path],
+    rendered: Sequence[Path] = (),
+    sung: Sequence[Path] = (),
+    not_music: Sequence[Path] = (),
 ) -> Sounds:
-    """Hears all sound files of some lists, at most so many of an album."""
+    """Hears all sound files of some lists, at most so many songs of an album."""
 
     def heard(rows: Iterable[dict[str, Any]]) -> tuple[Sound, ...]:
         return tuple((row, engine.encode(row["path"])) for row in rows)
 
-    songs = chosen([row for path in music for row in read_sounds(path)], per_album)
+    def listed(lists: Sequence[Path]) -> list[dict[str, Any]]:
+        return [row for path in lists for row in read_sounds(path)]
+
+    songs = chosen(listed(music), per_album)
     return Sounds(
-        songs=heard(row for row in songs if row["duration_s"] <= LONGEST_S),
-        scores=heard(row for path in rendered for row in read_sounds(path)),
-        other=heard(row for path in not_music for row in read_sounds(path)),
         teacher=Teacher(engine.model.audio_tower),
+        songs=heard(row for row in songs if row["duration_s"] <= LONGEST_S),
+        scores=heard(listed(rendered)),
+        sung=heard(listed(sung)),
+        other=heard(listed(not_music)),
     )

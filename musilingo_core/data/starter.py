@@ -7,6 +7,7 @@ the result is: balanced data for every class. The push goes along the directions
 features vary together, so that what comes out looks like music.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ MOST_ROWS = 24  # of one song (72 s); longer clips are joined from up to eight
 LONGEST_S = 600.0
 VOICES = {"male": MALE, "female": FEMALE, "choir": CHOIR}  # what features are pushed towards
 COLLECTIONS, FEW = 24, 8  # collections of a few songs each, to mix songs from
+CANDIDATES = 4  # drawn for one made clip
 STRAY = 0.4  # most by which a song is moved at random, in features' own unit
 SPREADS = (0.2, 0.2, 1.0, 4.0)  # of every direction that a push may use, beside the songs' own
 MOST_PUSH = 7.0  # standard deviations that features may be moved towards a class
@@ -206,13 +208,15 @@ def build(
         ("validation", recipe.validation, validation),
     ):
         mixers = _mixers(part.songs, teacher, rng)
+        had: Counter[str] = Counter()
         for _ in range(int(recipe.clips * share)):
-            source, rows, certain = _draw(rng.choice(mixers), part, recipe, rng)
+            source, rows, certain = _draw(rng.choice(mixers), part, recipe, had, rng)
             if recipe.captions:
                 rows = rows.mean(0, keepdim=True)
             clip_id = f"{len(clips):06}"
             clip = timed(rows, clip_id, name, _row_s(len(rows), rng))
             scene = _scene(clip, certain, teacher)
+            had.update(_classes(scene.facts))
             clips.append(clip)
             place = f"{folder}/features.safetensors#{clip_id}"
             words = keywords(scene.facts) if recipe.captions else ()
@@ -248,9 +252,13 @@ def _conversations(scene: Scene, recipe: Recipe, rng: Random) -> list[tuple[Turn
 
 
 def _draw(
-    mixer: Mixer, material: Material, recipe: Recipe, rng: Random
+    mixer: Mixer, material: Material, recipe: Recipe, had: Counter[str], rng: Random
 ) -> tuple[str, Tensor, Facts | None]:
-    """Source, rows, and certain facts if there are any."""
+    """Source, rows, and certain facts if there are any.
+
+    Of several mixtures the one is kept whose classes were `had` least: a push towards a rare class
+    often ends in a frequent one.
+    """
     dice = rng.random()
     if material.other and dice < recipe.not_music:
         rows, facts = rng.choice(material.other)
@@ -265,12 +273,28 @@ def _draw(
             rows, facts = rng.choice(pool)
             return source, mixer.strayed(_cut(rows, rng)), facts
         dice -= share
-    source, draw = ("real", mixer.real) if dice < recipe.real else ("made", mixer.made)
-    if rng.random() < 0.45:  # different stretches, or nobody would need to listen to a moment
-        parts = rng.choice([2, 2, 3, 4, 8])
-        most = rng.choice([MOST_ROWS // parts, MOST_ROWS])
-        return source, mixer.strayed(torch.cat([draw(most) for _ in range(parts)])), None
-    return source, mixer.strayed(draw()), None
+    if dice < recipe.real:
+        return "real", mixer.strayed(_in_parts(mixer.real, rng)), None
+    candidates = [mixer.strayed(_in_parts(mixer.made, rng)) for _ in range(CANDIDATES)]
+
+    def commonness(rows: Tensor) -> int:
+        return sum(had[name] for name in _classes(mixer.teacher.facts(rows)))
+
+    return "made", min(candidates, key=commonness), None
+
+
+def _classes(facts: Facts) -> tuple[str, ...]:
+    """What there should be as much of as of anything else."""
+    return (facts.genre, *facts.instruments[:1], *facts.moods[:1])
+
+
+def _in_parts(draw: Callable[[int], Tensor], rng: Random) -> Tensor:
+    """One stretch, or different ones in a row: else nobody would need to listen to a moment."""
+    if rng.random() >= 0.45:
+        return draw(MOST_ROWS)
+    parts = rng.choice([2, 2, 3, 4, 8])
+    most = rng.choice([MOST_ROWS // parts, MOST_ROWS])
+    return torch.cat([draw(most) for _ in range(parts)])
 
 
 def _cut(rows: Tensor, rng: Random) -> Tensor:

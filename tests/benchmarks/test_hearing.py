@@ -29,7 +29,7 @@ from benchmarks.hearing import (
     train_probe,
     wrong_songs,
 )
-from benchmarks.truths import Case, Sounds, chosen, cut, cuts, documented, splices, sung
+from benchmarks.truths import Case, Sounds, chosen, cut, cuts, documented, pushed, splices
 from musilingo_core import ChatEngine
 from musilingo_core.data.facts import Facts, Teacher
 from musilingo_core.data.manifest import read_sounds
@@ -97,8 +97,9 @@ def test_a_clip_that_lacks_a_sample_is_long_enough() -> None:
     assert cuts(sounds, None) == sounds
 
 
-def test_albums_are_kept_small_but_documented_voices_all() -> None:
-    rows = [{"album": "a"}, {"album": "a"}, {"album": "a", "documented": {"vocal": True}}]
+@pytest.mark.parametrize("vocal", [True, False])
+def test_albums_are_kept_small_but_documented_voices_all(vocal: bool) -> None:
+    rows = [{"album": "a"}, {"album": "a"}, {"album": "a", "documented": {"vocal": vocal}}]
     assert chosen(rows, 1) == [rows[0], rows[2]]
 
 
@@ -212,7 +213,7 @@ class Pushes:
 def test_voices_are_pushed_into_three_songs_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.truths.Mixer", Pushes)
     songs: list[tuple[dict[str, Any], Clip]] = [({"path": n}, make_clip(key=n)) for n in "abcde"]
-    made = sung(songs, cast(Teacher, None))
+    made = pushed(songs, cast(Teacher, None))
     assert made[0][1] is songs[0][1] and made[4][1] is songs[4][1]  # so nobody asks about it twice
     for (row, clip), (same, before) in zip(made[1:4], songs[1:4], strict=True):
         assert row is same and clip.clip_id != before.clip_id
@@ -256,12 +257,66 @@ def test_rendered_scores_tell_how_often_nobody_is_heard_to_sing(tmp_path: Path) 
     teacher = cast(Teacher, None)
     engine = cast(ChatEngine, Hears())
     sounds = tuple((row, engine.encode("")) for row in read_sounds(manifest))
-    rows = list(tables(asker, Sounds((), sounds, (), teacher), NoProbes(), ["12", "whole"]))
+    rows = list(tables(asker, Sounds(teacher, scores=sounds), NoProbes(), ["12", "whole"]))
     short = [(row["attribute"], row["balanced_accuracy"]) for row in rows if row["length"] == "12"]
     assert short == [("lead instrument", 0.5), ("singer yes/no", 1.0)]
     assert rows[1]["classes"] == {"no": 4}  # a choir may be heard as singers
     assert {row["truth"] for row in rows} == {"certain"} and rows[-1]["length"] == "whole"
     assert "| certain | singer yes/no | no (100) |" in markdown(rows)
+
+
+class Agrees(Asker):
+    """Hears somebody sing, and noise, in everything."""
+
+    def __init__(self) -> None:
+        """Without an engine."""
+
+    def ask(self, case: Case, question: str) -> str:
+        return "Yes, a man sings." if "singer" in question.lower() else "I hear only noise."
+
+    def unheard(self, question: str, noise: bool = False) -> str:  # type: ignore[override]
+        return ""
+
+
+def test_invented_and_missed_singers_and_missed_noise_are_counted_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.truths.pushed", lambda songs, teacher: songs)
+
+    def heard(*rows: dict[str, Any]) -> tuple[tuple[dict[str, Any], Clip], ...]:
+        return tuple(({"path": str(n)} | r, make_clip(rows=40)) for n, r in enumerate(rows))
+
+    sounds = Sounds(
+        cast(Teacher, HearsPiano()),
+        songs=heard(*[{"documented": {"vocal": n < 3}} for n in range(6)]),
+        sung=heard(*[{"voice": voice} for voice in ["male", "female"] * 2]),
+        other=heard(*[{"kind": kind} for kind in ["noise", "silence", "speech"] * 2]),
+    )
+    rows = list(tables(Agrees(), sounds, NoProbes(), ["12", "whole"]))
+    found = {(row["truth"], row["length"], row["attribute"]): row for row in rows}
+    wholes = {
+        (truth, name): (row["balanced_accuracy"], list(row["classes"]))
+        for (truth, length, name), row in found.items()
+        if length == "whole" and not truth.startswith("teacher")
+    }
+    assert wholes == {
+        ("documented, sung", "singer yes/no"): (1.0, ["yes"]),
+        ("documented, instrumental", "singer yes/no"): (0.0, ["no"]),
+        ("certain, sung", "singer yes/no"): (1.0, ["yes"]),
+        ("certain, sung", "singer's sex"): (0.5, ["female", "male"]),
+        ("certain, kind", "music or not"): (0.25, ["music", "noise", "silence", "speech"]),
+        ("certain, no sound", "music or not"): (0.5, ["noise", "silence"]),
+    }
+    # A song that its papers call sung may be silent for twelve seconds; a concerto never sings.
+    assert ("documented, sung", "12", "singer yes/no") not in found
+    assert ("documented, instrumental", "12", "singer yes/no") in found
+
+
+class HearsPiano:
+    """A teacher to whom all is piano."""
+
+    def facts(self, features: torch.Tensor) -> Facts:
+        return Facts(instruments=("piano",))
 
 
 def test_answers_are_fluent_when_they_differ_and_do_not_go_in_circles() -> None:
@@ -304,7 +359,7 @@ def test_descriptions_are_judged_for_the_right_song_and_a_wrong_one() -> None:
         return Facts(instruments=(lead,), absent=others, genre=genre, not_genres=rest, tempo="slow")
 
     rock = "This is a slow rock piece with guitar."
-    sounds = Sounds((), (), (), cast(Teacher, None))
+    sounds = Sounds(cast(Teacher, None))
     cases = [
         Case("a", make_clip(key=rock), facts("rock", "guitar")),
         Case("b", make_clip(key="This is a slow piece with piano."), facts("classical", "piano")),

@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -273,6 +274,20 @@ def test_rendered_scores_have_certain_facts() -> None:
     facts = rendered_facts({"family": "bells", "tempo": "medium", "drums": True})
     assert facts.instruments == ("bells",) and facts.tempo == "moderate" and facts.drums == "yes"
     assert "piano" in facts.absent and set(facts.instruments) <= set(NAMES)
+
+
+def test_of_several_mixtures_the_rarest_is_kept(
+    teacher: Teacher, songs: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def rarest(candidates: int) -> int:
+        monkeypatch.setattr("musilingo_core.data.starter.CANDIDATES", candidates)
+        build(Material(songs), teacher.encoder, tmp_path / str(candidates), Recipe(150, real=0))
+        examples = read_manifest(tmp_path / str(candidates) / "manifest.jsonl", "train")
+        clips = {example.clip: None for example in examples}
+        facts = [teacher.facts(FeatureFiles().get(clip).features) for clip in clips]
+        return max(Counter(f.genre for f in facts).values())
+
+    assert rarest(8) < rarest(1)
 
 
 def test_captions_are_of_single_rows_with_words_to_begin_with(
