@@ -134,6 +134,8 @@ ASKED = {
     "documented": [GENRE],
     "documented, sung": [SINGER],
     "documented, instrumental": [SINGER],
+    "judged, sung": [SINGER],
+    "judged, instrumental": [SINGER],
     "certain": [INSTRUMENT, TEMPO, SINGER],
     "certain, sung": [SINGER, SEX],
     "certain, kind": [KIND],
@@ -278,6 +280,7 @@ def main() -> None:
     parser.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="JSONL")
     parser.add_argument("--sung", type=Path, nargs="*", default=[], metavar="JSONL")
     parser.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="JSONL")
+    parser.add_argument("--judged", type=Path, metavar="JSONL", help="of benchmarks/judge.py")
     parser.add_argument("--probe-data", type=Path, metavar="DIR", help="of build-data")
     parser.add_argument("--probe-rendered", type=Path, nargs="*", default=[], metavar="JSONL")
     parser.add_argument("--projection", type=Path, help="instead of the preset's")
@@ -294,6 +297,7 @@ def main() -> None:
         options.rendered,
         options.sung,
         options.not_music,
+        options.judged,
     )
     taught = hear_all(engine, options.per_album, [], options.probe_rendered)
     lessons = [Case(row["score"], clip, rendered_facts(row)) for row, clip in taught.scores]

@@ -6,9 +6,10 @@ row (72 s). *Certain*: rendered scores, and noise, speech and near-silence. *Doc
 recording's title, credits or file tags say.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -29,6 +30,9 @@ SLACK_S = 0.1  # by which a clip may be shorter than asked for: some lack a samp
 WHOLE_SCORE_S = 100  # shorter rendered scores are excerpts and no whole songs
 NO_SINGER = ("", "none")  # as `Facts` have it: not known, nobody
 NO_SOUND = ("noise", "silence")  # kinds of what has neither music nor a voice
+# How instrumental the judge finds songs: all documented instrumentals are above, all documented
+# songs below the first; what lies between is left out.
+INSTRUMENTAL, SUNG = 0.8, 0.65
 STRETCH = 12  # rows of each song in a splice of two
 MOMENT = "0:54"  # the middle of the second
 # What papers call a genre, in our words; others are not counted.
@@ -99,6 +103,14 @@ def documented(row: dict[str, Any]) -> Facts:
     )
 
 
+def judged(path: str, verdicts: Mapping[str, float]) -> Facts:
+    """Whether anyone sings, by the judge; nothing where it is in doubt or was not asked."""
+    instrumental = verdicts.get(path)
+    if instrumental is None or SUNG < instrumental < INSTRUMENTAL:
+        return Facts()
+    return Facts(voice="none" if instrumental >= INSTRUMENTAL else "some")
+
+
 def pushed(songs: Sequence[Sound], teacher: Teacher) -> list[Sound]:
     """The songs again: every fourth as it is, the others pushed towards a man, a woman, a choir."""
     mixer = Mixer([clip.features for _, clip in songs], teacher, Random(0))
@@ -139,6 +151,7 @@ class Sounds:
     Attributes:
         teacher: Labels songs.
         songs, scores, sung, other: Sound files and what was heard of them.
+        verdicts: How instrumental the judge finds songs, by path.
     """
 
     teacher: Teacher
@@ -146,6 +159,7 @@ class Sounds:
     scores: tuple[Sound, ...] = ()
     sung: tuple[Sound, ...] = ()
     other: tuple[Sound, ...] = ()
+    verdicts: Mapping[str, float] = field(default_factory=dict)
 
     def cases(self, length: str) -> Iterator[tuple[str, list[Case]]]:
         """The cases of each truth at a length in seconds, or `whole`."""
@@ -154,11 +168,14 @@ class Sounds:
         yield "teacher", real
         voiced = pushed(self.songs, self.teacher) if self.songs else []
         yield "teacher, pushed", self._tagged(cuts(voiced, seconds))
-        known = [Case(row["path"], c, documented(row)) for row, c in cuts(self.songs, seconds)]
+        songs = cuts(self.songs, seconds)
+        known = [Case(row["path"], c, documented(row)) for row, c in songs]
         yield "documented", known
-        if seconds is None:  # papers say that a song is sung, not that every second of it is
-            yield "documented, sung", [case for case in known if case.facts.voice not in NO_SINGER]
-        yield "documented, instrumental", [case for case in known if case.facts.voice == "none"]
+        told = [Case(row["path"], c, judged(row["path"], self.verdicts)) for row, c in songs]
+        for truth, cases in (("documented", known), ("judged", told)):
+            if seconds is None:  # that a song is sung does not mean that every second of it is
+                yield f"{truth}, sung", [c for c in cases if c.facts.voice not in NO_SINGER]
+            yield f"{truth}, instrumental", [c for c in cases if c.facts.voice == "none"]
         rendered = cuts(self.scores, seconds, WHOLE_SCORE_S)
         yield "certain", [Case(row["score"], c, rendered_facts(row)) for row, c in rendered]
         voices = cuts(self.sung, seconds)
@@ -186,6 +203,7 @@ def hear_all(
     rendered: Sequence[Path] = (),
     sung: Sequence[Path] = (),
     not_music: Sequence[Path] = (),
+    judged: Path | None = None,
 ) -> Sounds:
     """Hears all sound files of some lists, at most so many songs of an album."""
 
@@ -202,4 +220,10 @@ def hear_all(
         scores=heard(listed(rendered)),
         sung=heard(listed(sung)),
         other=heard(listed(not_music)),
+        verdicts=_verdicts(judged) if judged else {},
     )
+
+
+def _verdicts(file: Path) -> dict[str, float]:
+    rows = map(json.loads, file.read_text("utf-8").splitlines())
+    return {row["path"]: row["instrumental"] for row in rows}

@@ -29,7 +29,7 @@ from benchmarks.hearing import (
     train_probe,
     wrong_songs,
 )
-from benchmarks.truths import Case, Sounds, chosen, cut, cuts, documented, pushed, splices
+from benchmarks.truths import Case, Sounds, chosen, cut, cuts, documented, judged, pushed, splices
 from musilingo_core import ChatEngine
 from musilingo_core.data.facts import Facts, Teacher
 from musilingo_core.data.manifest import read_sounds
@@ -101,6 +101,11 @@ def test_a_clip_that_lacks_a_sample_is_long_enough() -> None:
 def test_albums_are_kept_small_but_documented_voices_all(vocal: bool) -> None:
     rows = [{"album": "a"}, {"album": "a"}, {"album": "a", "documented": {"vocal": vocal}}]
     assert chosen(rows, 1) == [rows[0], rows[2]]
+
+
+def test_a_judge_in_doubt_says_nothing() -> None:
+    verdicts = {"a": 0.9, "b": 0.7, "c": 0.2}
+    assert [judged(path, verdicts).voice for path in "abcd"] == ["none", "", "some", ""]
 
 
 def test_papers_are_read_in_our_words() -> None:
@@ -289,6 +294,7 @@ def test_invented_and_missed_singers_and_missed_noise_are_counted_apart(
     sounds = Sounds(
         cast(Teacher, HearsPiano()),
         songs=heard(*[{"documented": {"vocal": n < 3}} for n in range(6)]),
+        verdicts={"0": 0.2, "1": 0.3, "2": 0.4, "3": 0.9, "4": 0.85, "5": 0.8},
         sung=heard(*[{"voice": voice} for voice in ["male", "female"] * 2]),
         other=heard(*[{"kind": kind} for kind in ["noise", "silence", "speech"] * 2]),
     )
@@ -302,6 +308,8 @@ def test_invented_and_missed_singers_and_missed_noise_are_counted_apart(
     assert wholes == {
         ("documented, sung", "singer yes/no"): (1.0, ["yes"]),
         ("documented, instrumental", "singer yes/no"): (0.0, ["no"]),
+        ("judged, sung", "singer yes/no"): (1.0, ["yes"]),
+        ("judged, instrumental", "singer yes/no"): (0.0, ["no"]),
         ("certain, sung", "singer yes/no"): (1.0, ["yes"]),
         ("certain, sung", "singer's sex"): (0.5, ["female", "male"]),
         ("certain, kind", "music or not"): (0.25, ["music", "noise", "silence", "speech"]),
