@@ -37,6 +37,8 @@ class TrainingConfig:
         whiten: Above 0, the projection is learnt in coordinates in which features vary alike in
             all directions, and this share of their mean variance is added to each: else what
             varies little, such as who sings, is learnt last. What is saved is a plain projection.
+        scale: How many times as large as words a projection's first tokens are. The layers of the
+            language model change large ones little; with the rate raised alike, they learn faster.
         lora_rank: Above 0, the language model learns too, in low-rank adapters of this rank.
     """
 
@@ -54,11 +56,12 @@ class TrainingConfig:
     crop_s: float = 0.0
     max_response_tokens: int = 0
     whiten: float = 0.0
+    scale: float = 1.0
     lora_rank: int = 0
 
     def __post_init__(self) -> None:
         above = ("steps", "batch_size", "accumulation", "validate_every", "learning_rate")
-        for name in (*above, "clip_norm"):
+        for name in (*above, "clip_norm", "scale"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}.")
         others = ("warmup_steps", "weight_decay", "final_rate", "crop_s", "whiten", "lora_rank")

@@ -144,14 +144,14 @@ def _prepare(
     if start is not None:
         load_projection(model, start)
     elif described:
-        begin_with_words(model, processor, described)
+        begin_with_words(model, processor, described, config.scale)
     rows = torch.cat([pool(f, model.config.segments) for f in data.features(SAMPLED)])
     rows = rows.to(model.device)
     if config.whiten:
         projection = model.multi_modal_projector = Whitened(linear, rows, config.whiten)
         linear = projection.inner
     if start is None and not described:
-        draw(projection, linear, rows, embeddings.weight, config.seed)
+        draw(projection, linear, rows, config.scale * embeddings.weight, config.seed)
     model.multi_modal_projector.requires_grad_(True)
     if config.lora_rank:
         add_adapter(model.language_model, config.lora_rank, config.seed)
@@ -178,13 +178,15 @@ def begin_with_words(
     model: MusiLingoForConditionalGeneration,
     processor: MusiLingoProcessor,
     described: Sequence[tuple[Tensor, tuple[str, ...]]],
+    scale: float = 1.0,
 ) -> None:
-    """Fits a projection so that each token of a row stands near its word.
+    """Fits a projection so that each token of a row points where its word does.
 
     Args:
         model: Its projection is overwritten.
         processor: Its processor.
         described: Feature rows (rows, size) of clips, and a word for each token of a row.
+        scale: How many times as large as words the tokens are to be.
 
     Raises:
         ConfigError: A clip has not as many words as a row has tokens.
@@ -200,7 +202,7 @@ def begin_with_words(
     number = {word: n for n, word in enumerate(known)}
     wanted = torch.stack([table[[number[w] for w in words]].flatten() for _, words in described])
     rows = torch.stack([features.mean(0) for features, _ in described]).to(wanted.device)
-    fit_words(model.multi_modal_projector, rows, wanted)
+    fit_words(model.multi_modal_projector, rows, scale * wanted)
 
 
 def loss_of(

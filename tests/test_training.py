@@ -249,6 +249,24 @@ def test_a_projection_begins_with_the_words_of_its_clips(
         begin_with_words(tiny_model, processor, [(clips[0].features, ("a", "b", "c"))])
 
 
+@pytest.mark.parametrize("words", [(), ("slow", "song")])
+@pytest.mark.parametrize("whiten", [0.0, 0.1])
+def test_a_projection_begins_as_large_as_it_is_told(
+    tiny_model: Model,
+    processor: MusiLingoProcessor,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    whiten: float,
+) -> None:
+    examples = [replace(e, words=words) for e in EXAMPLES]
+    weights = []
+    for scale in (1.0, 50.0):
+        config = replace(CONFIG, steps=1, learning_rate=1e-12, scale=scale, whiten=whiten)
+        train(tiny_model, processor, examples, tmp_path / str(scale), config, find)
+        weights.append(tiny_model.multi_modal_projector.weight.detach().clone())
+    torch.testing.assert_close(weights[1], 50 * weights[0], rtol=1e-3, atol=1e-4)
+
+
 def test_examples_with_words_are_begun_with(
     tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
 ) -> None:
