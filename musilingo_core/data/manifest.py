@@ -153,8 +153,9 @@ def write_features(clips: Iterable[Clip], path: str | Path) -> None:
     tensors: dict[str, Tensor] = {}
     metadata = {}
     for clip in clips:
-        tensors[f"{clip.clip_id}.features"] = clip.features
-        tensors[f"{clip.clip_id}.times"] = clip.times
+        # Clones: clips made from one another may share memory, which the format does not know.
+        tensors[f"{clip.clip_id}.features"] = clip.features.clone()
+        tensors[f"{clip.clip_id}.times"] = clip.times.clone()
         metadata[clip.clip_id] = repr(clip.duration_s)
         metadata["fingerprint"] = clip.fingerprint
     path = Path(path)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,15 @@ def test_features_are_found_by_file_and_key(tmp_path: Path) -> None:
         assert found.duration_s == clip.duration_s and found.fingerprint == clip.fingerprint
     assert torch.equal(files.get(f"{tmp_path}/one.safetensors").features, clips[0].features)
     assert FeatureFiles.is_features("x.safetensors#k") and not FeatureFiles.is_features("x.wav")
+
+
+def test_clips_made_from_one_another_are_written_each(tmp_path: Path) -> None:
+    clip = make_clip(3, key="aaa")
+    other = replace(clip, clip_id="bbb", features=2 * clip.features)  # the same times
+    write_features([clip, other], tmp_path / "both.safetensors")
+    found = FeatureFiles().get(f"{tmp_path}/both.safetensors#bbb")
+    assert torch.equal(found.times, clip.times)
+    assert torch.equal(found.features, 2 * clip.features)
 
 
 @pytest.mark.parametrize("place", ["gone.safetensors", "many.safetensors#zzz"])
