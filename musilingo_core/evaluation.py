@@ -33,7 +33,7 @@ RIGHT, WRONG, NOISE, NONE = "right song", "wrong song", "noise", "no music"
 CONTROLS = (RIGHT, WRONG, NOISE, NONE)
 MATCHED = "matched"
 GREEDY = Sampling(temperature=0.0)
-NOISE_S = 12.0  # length of the noise
+NOISE_S = 60.0  # length of the noise: questions may name moments
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Status = Callable[[str, float | None], None]
 

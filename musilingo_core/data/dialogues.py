@@ -5,6 +5,7 @@ length. `write` draws turns from it. Answers say only what the facts say; where 
 the question is not asked, and where no ear could tell (title, key, words) the answer says so.
 """
 
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def write(scene: Scene, rng: Random, turns: int, follow_ups: bool = True) -> lis
             continue
         used.add(name)
         conversation.append(turn)
-        if follow_ups and len(conversation) < turns and rng.random() < 0.5:
+        if follow_ups and len(conversation) < turns and rng.random() < 0.6:
             then = _follow_up(name, turn[1], scene, rng)
             if then and then[0] not in {question for question, _ in conversation}:
                 conversation.append(then)
@@ -182,7 +183,29 @@ def ask(name: str, scene: Scene, rng: Random, later: bool = False) -> Turn | Non
     if answer is None:
         return None
     short = questions(name, "and") if later and rng.random() < 0.4 else ()
-    return rng.choice(short or questions(name)), answer
+    return _varied(rng.choice(short or questions(name)), rng), answer
+
+
+_NOUN = re.compile(r"\b(song|piece|track|tune|recording)\b")
+_OPENERS = (
+    "Please tell me: ",
+    "Tell me, ",
+    "Now, ",
+    "Well, ",
+    "So, ",
+    "Hey, ",
+    "I wonder: ",
+    "And ",
+)
+
+
+def _varied(question: str, rng: Random) -> str:
+    """A question in slightly other words: what is learnt shall not hang on a wording."""
+    if rng.random() < 0.5:
+        question = _NOUN.sub(lambda _: rng.choice(["song", "piece", "track", "tune"]), question)
+    if rng.random() < 0.8 or question.startswith("And "):
+        return question
+    return rng.choice(_OPENERS) + _lowered(question)
 
 
 def _follow_up(name: str, answer: str, scene: Scene, rng: Random) -> Turn | None:
@@ -191,10 +214,10 @@ def _follow_up(name: str, answer: str, scene: Scene, rng: Random) -> Turn | None
     if name in _OF_A_MOMENT and scene.duration_s >= 20 and dice < 0.5:
         return _same_at_a_moment(name, scene, rng)
     if name in ("genre", "mood", "describe", "place", "lead", "tempo") and dice < 0.75:
-        return rng.choice(questions("why")), _why(scene, rng)
+        return _varied(rng.choice(questions("why")), rng), _why(scene, rng)
     if dice < 0.9:
-        return rng.choice(questions("again")), answer
-    return rng.choice(questions("sure")), _sure(answer)
+        return _varied(rng.choice(questions("again")), rng), answer
+    return _varied(rng.choice(questions("sure")), rng), _sure(answer)
 
 
 def _sure(answer: str) -> str:
@@ -487,9 +510,9 @@ _OWN_WORDS: dict[str, Callable[[Scene, Random], Turn | None]] = {
 }  # fmt: skip
 _WEIGHTS = {
     "describe": 5, "detail": 1, "instruments": 3, "lead": 6, "has instrument": 3, "outside": 1,
-    "genre": 5, "tempo": 4, "singer": 5, "instrumental": 1, "mood": 4, "loud": 2, "drums": 4,
-    "place": 2, "thanks": 1, "moment": 8, "begin": 1, "end": 1, "change": 2,
-    "title": 5, "artist": 5, "key": 2, "year": 2, "words": 2, "exact tempo": 2,
+    "genre": 5, "tempo": 4, "singer": 5, "instrumental": 1, "mood": 4, "loud": 3, "drums": 6,
+    "place": 5, "thanks": 1, "moment": 8, "begin": 1, "end": 1, "change": 2,
+    "title": 3, "artist": 3, "key": 2, "year": 2, "words": 2, "exact tempo": 2,
     "choice lead": 3, "choice genre": 3, "choice mood": 2, "choice tempo": 2, "choice singer": 3,
     "choice loud": 1, "choice not music": 1,
 }  # fmt: skip

@@ -66,7 +66,7 @@ class Recipe:
     rendered: float = 0.17
     sung: float = 0.14
     not_music: float = 0.12
-    single: float = 0.7
+    single: float = 0.5
     questions: int = 4
     turns: int = 5
     validation: float = 0.012

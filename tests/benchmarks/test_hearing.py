@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks.hearing import (
+    AT_MOMENT,
     GENRE,
     INSTRUMENT,
     SEX,
@@ -33,7 +34,9 @@ from benchmarks.truths import Case, Sounds, chosen, cut, cuts, documented, judge
 from musilingo_core import ChatEngine
 from musilingo_core.data.facts import Facts, Teacher
 from musilingo_core.data.manifest import read_sounds
+from musilingo_core.evaluation import NOISE_S
 from musilingo_core.features import Clip
+from musilingo_core.times import find_spans
 from tests.conftest import make_clip
 
 
@@ -101,6 +104,10 @@ def test_a_clip_that_lacks_a_sample_is_long_enough() -> None:
 def test_albums_are_kept_small_but_documented_voices_all(vocal: bool) -> None:
     rows = [{"album": "a"}, {"album": "a"}, {"album": "a", "documented": {"vocal": vocal}}]
     assert chosen(rows, 1) == [rows[0], rows[2]]
+
+
+def test_the_moment_asked_about_is_within_the_noise() -> None:
+    assert find_spans(AT_MOMENT.question, NOISE_S)
 
 
 def test_a_judge_in_doubt_says_nothing() -> None:
