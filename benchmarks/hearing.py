@@ -11,7 +11,8 @@ class, and a logistic probe on the same features, which is about what the encode
 is balanced over classes; where the truth knows one class only, it is the share of that class that
 was recognised, and who always answers so has 100. The interval is a bootstrap over tracks. Songs
 are asked about at several lengths, cut from the middle. Below the table: what descriptions claim,
-and how fluent they are.
+and how fluent they are. Every answer is kept in
+``answers.jsonl``; the same command goes on where it was cut off.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from musilingo_core.data.dialogues import NAMES
 from musilingo_core.data.facts import GENRES, Facts, Teacher
 from musilingo_core.data.manifest import FeatureFiles, read_manifest
 from musilingo_core.data.starter import rendered_facts
-from musilingo_core.evaluation import Clips
+from musilingo_core.evaluation import Clips, weights_digest
 
 GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=60)
 FEWEST = 3  # tracks that a class needs to be counted
@@ -171,12 +172,23 @@ def interval(
 
 
 class Asker:
-    """Asks an engine about cases and remembers what it said."""
+    """Asks an engine about cases and remembers what it said.
 
-    def __init__(self, engine: ChatEngine) -> None:
+    Args:
+        engine: Answers.
+        file: JSON Lines that every answer is added to; answers of the same weights that are there
+            already are not asked for again.
+    """
+
+    def __init__(self, engine: ChatEngine, file: Path) -> None:
         self._clips = Clips(engine)
-        self.engine = self._clips.engine
+        self.engine, self._file, self._weights = self._clips.engine, file, weights_digest(engine)
         self.said: dict[tuple[str, str], dict[str, Any]] = {}
+        whole = (file.read_text("utf-8") if file.is_file() else "").rpartition("\n")[0]
+        file.write_text(whole + "\n" if whole else "", encoding="utf-8")  # without a half line
+        for row in map(json.loads, whole.split("\n") if whole else []):
+            if row["weights"] == self._weights:
+                self.said[row["clip"], row["question"]] = row
 
     def ask(self, case: Case, question: str) -> str:
         """The answer to one question about a clip; two truths may ask the same."""
@@ -185,7 +197,10 @@ class Asker:
             self.engine.cache.put(case.clip)
             answer = self.engine.reply([user(question, case.clip.clip_id)], GREEDY).text()
             row = {"track": case.track, "duration_s": round(case.clip.duration_s, 1)}
-            self.said[key] = row | {"question": question, "answer": answer}
+            row |= {"question": question, "answer": answer, "clip": case.clip.clip_id}
+            self.said[key] = row | {"weights": self._weights}
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.said[key], ensure_ascii=False) + "\n")
         return str(self.said[key]["answer"])
 
     @functools.cache  # noqa: B019 – lives as long as the run
@@ -289,7 +304,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
     engine = load_engine("starter", projection=options.projection)
-    asker = Asker(engine)
+    options.output.mkdir(parents=True, exist_ok=True)
+    asker = Asker(engine, options.output / "answers.jsonl")
     sounds = hear_all(
         engine,
         options.per_album,
@@ -306,12 +322,9 @@ def main() -> None:
     answers = [r["answer"] for r in asker.said.values() if r["question"] == DESCRIPTION.question]
     told = [described(asker, sounds, length) for length in options.lengths]
     report = f"{markdown(rows)}\n{told_table(told)}\n{fluency_line(fluency(answers))}"
-    options.output.mkdir(parents=True, exist_ok=True)
     content = {"heard": rows, "described": told, "fluency": fluency(answers)}
     (options.output / "hearing.json").write_text(json.dumps(content, indent=1) + "\n")
     (options.output / "hearing.md").write_text(report)
-    said = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asker.said.values())
-    (options.output / "answers.jsonl").write_text(said)
     print(report)
 
 

@@ -134,7 +134,7 @@ def evaluate(
     clips = Clips(engine)
     run = {
         "model": engine.name,
-        "weights": _digest(engine),
+        "weights": weights_digest(engine),
         "data": hashlib.sha256(Path(data).read_bytes()).hexdigest()[:16],
         "settings": [split, limit, generate, asdict(sampling), seed],
     }
@@ -579,7 +579,7 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def _digest(engine: ChatEngine) -> str:
+def weights_digest(engine: ChatEngine) -> str:
     """Tells models apart that differ in what was trained."""
     digest = hashlib.sha256(engine.fingerprint.encode())
     for name, value in engine.model.named_parameters():

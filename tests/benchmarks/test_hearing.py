@@ -106,6 +106,24 @@ def test_albums_are_kept_small_but_documented_voices_all(vocal: bool) -> None:
     assert chosen(rows, 1) == [rows[0], rows[2]]
 
 
+def test_what_was_answered_is_not_asked_again_unless_the_weights_changed(
+    engine: ChatEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "answers.jsonl"
+    case = Case("song", replace(make_clip(), fingerprint=engine.fingerprint), Facts())
+    first = Asker(engine, file).ask(case, "Slow?")
+    file.write_text(file.read_text() + '{"cut off')
+    again = Asker(engine, file)
+    with monkeypatch.context() as context:
+        context.setattr(ChatEngine, "reply", None)  # cannot be asked
+        assert again.ask(case, "Slow?") == first
+    again.ask(case, "Fast?")
+    assert len(Asker(engine, file).said) == 2
+    with torch.no_grad():
+        engine.model.multi_modal_projector.weight += 1
+    assert not Asker(engine, file).said
+
+
 def test_the_moment_asked_about_is_within_the_noise() -> None:
     assert find_spans(AT_MOMENT.question, NOISE_S)
 
