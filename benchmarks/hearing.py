@@ -36,7 +36,7 @@ from musilingo_core.data.dialogues import NAMES
 from musilingo_core.data.facts import GENRES, Facts, Teacher
 from musilingo_core.data.manifest import FeatureFiles, read_manifest
 from musilingo_core.data.starter import rendered_facts
-from musilingo_core.evaluation import Clips, weights_digest
+from musilingo_core.evaluation import Clips, kept_rows, weights_digest
 
 GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=60)
 FEWEST = 3  # tracks that a class needs to be counted
@@ -184,9 +184,7 @@ class Asker:
         self._clips = Clips(engine)
         self.engine, self._file, self._weights = self._clips.engine, file, weights_digest(engine)
         self.said: dict[tuple[str, str], dict[str, Any]] = {}
-        whole = (file.read_text("utf-8") if file.is_file() else "").rpartition("\n")[0]
-        file.write_text(whole + "\n" if whole else "", encoding="utf-8")  # without a half line
-        for row in map(json.loads, whole.split("\n") if whole else []):
+        for row in kept_rows(file):
             if row["weights"] == self._weights:
                 self.said[row["clip"], row["question"]] = row
 

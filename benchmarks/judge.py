@@ -3,10 +3,10 @@
     python3 -m venv judge && judge/bin/pip install vibenet==0.1.0 onnxruntime
     judge/bin/python benchmarks/judge.py --music data/test/manifest.jsonl --output data/judged.jsonl
 
-vibenet (GPL-3) says how instrumental a recording is, from 0 to 1. It has nothing in common with our
-encoder: no data, no features. It judges answers here and teaches nothing; the project neither
-depends on it nor ships it, which is why it lives in an environment of its own and this script
-imports nothing of ours. Needs ``ffmpeg``.
+vibenet (GPL-3) says how instrumental a recording is, from 0 to 1, by a network and features of its
+own. It judges answers here and teaches nothing; the project neither depends on it nor ships it,
+which is why it lives in an environment of its own and this script imports nothing of ours. Needs
+``ffmpeg``.
 """
 
 from __future__ import annotations

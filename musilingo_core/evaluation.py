@@ -234,6 +234,15 @@ class Clips:
             return self.engine.encode(path)
 
 
+def kept_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of JSON Lines that a run may have been cut off in; half a last line is taken away."""
+    if not path.exists():
+        return []
+    whole, _, _ = path.read_text("utf-8").rpartition("\n")
+    path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+    return [json.loads(line) for line in whole.split("\n")] if whole else []
+
+
 class Predictions:
     """What a model said, kept as it comes: `predictions.jsonl`, and `run.json` beside it.
 
@@ -254,12 +263,8 @@ class Predictions:
             raise ConfigError(f"{folder} holds another run; please choose another folder.")
         about.write_text(text, encoding="utf-8")
         self.rows: dict[tuple[int, str, str], dict[str, Any]] = {}
-        if self._path.exists():
-            whole, _, _ = self._path.read_text("utf-8").rpartition("\n")
-            for line in whole.split("\n") if whole else []:
-                row = json.loads(line)
-                self.rows[row["number"], row["control"], row["kind"]] = row
-            self._path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        for row in kept_rows(self._path):
+            self.rows[row["number"], row["control"], row["kind"]] = row
 
     def get(
         self, number: int, control: str, kind: str, ask: Callable[[], dict[str, Any]]
