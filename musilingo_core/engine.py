@@ -22,7 +22,7 @@ from musilingo_core.errors import (
     UnreadableAudio,
 )
 from musilingo_core.features import Clip, FeatureCache, clip_id
-from musilingo_core.generation import TextStream, decode
+from musilingo_core.generation import TextStream, decode, decode_together
 from musilingo_core.likelihood import mean_log_likelihoods
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
@@ -191,14 +191,43 @@ class ChatEngine:
             ClipNotFound: A song is no longer kept.
         """
         begun = time.perf_counter()
+        prompt = self._prompt(messages, sampling)
+        return Reply(prompt, self._tokens(prompt, sampling), self._stream(), begun)
+
+    def replies(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling = Sampling()
+    ) -> list[str]:
+        """Whole answers to the last messages of some conversations, computed in one batch.
+
+        They are those that `reply` gives one after another, but for rounding, sooner: for
+        evaluation. What the conversations begin with in common is computed once.
+
+        Args:
+            conversations: As many as fit into memory together.
+            sampling: As for `reply`, which says what is raised too.
+        """
+        prompts = [self._prompt(messages, sampling) for messages in conversations]
+        streams = [self._stream() for _ in prompts]
+        texts = [""] * len(prompts)
+        embeds = [self._embeds(prompt) for prompt in prompts]
+        if embeds:
+            for number, token in decode_together(
+                self.model.language_model, embeds, sampling, *self._bounds()
+            ):
+                texts[number] += streams[number].push(token)
+        return [text + stream.finish() for text, stream in zip(texts, streams, strict=True)]
+
+    def _prompt(self, messages: Sequence[Message], sampling: Sampling) -> Prompt:
+        """The prompt of a question, with room for the reply."""
         self._check_question(messages)
         room = self.context_tokens - sampling.max_new_tokens
         if room < self.context_tokens // 2:
             most = self.context_tokens // 2
             raise ConfigError(f"This model can give replies of up to {most} tokens.")
-        prompt = self.processor.fit(messages, self.clip, room)
-        stream = TextStream(self.processor.tokenizer, self.processor.stop_strings)
-        return Reply(prompt, self._tokens(prompt, sampling), stream, begun)
+        return self.processor.fit(messages, self.clip, room)
+
+    def _stream(self) -> TextStream:
+        return TextStream(self.processor.tokenizer, self.processor.stop_strings)
 
     def choose(
         self, messages: Sequence[Message], options: Sequence[str], raw: bool = False
@@ -263,11 +292,7 @@ class ChatEngine:
     def _tokens(self, prompt: Prompt, sampling: Sampling) -> Iterator[int]:
         """Token ids of a reply; nothing is computed before the first is asked for."""
         yield from decode(
-            self.model.language_model,
-            self._embeds(prompt),
-            sampling,
-            stop_ids=sorted(self._stop_ids()),
-            never=[self.model.config.audio_token_id],
+            self.model.language_model, self._embeds(prompt), sampling, *self._bounds()
         )
 
     @torch.inference_mode()
@@ -279,10 +304,12 @@ class ChatEngine:
             audio = self.model.get_audio_features(audio_features=prompt.audio_features)
         return self.model.embed(ids, audio)
 
-    def _stop_ids(self) -> set[int]:
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        """Tokens that end a reply, and tokens that never stand in one."""
         ends = self.model.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
-        return {end for end in [*ends, self.processor.tokenizer.eos_token_id] if end is not None}
+        all_ends = {*ends, self.processor.tokenizer.eos_token_id} - {None}
+        return sorted(all_ends), [self.model.config.audio_token_id]
 
 
 def hear(

@@ -1,7 +1,7 @@
 """Token by token: the one decode loop, and the stream that turns tokens into whole characters.
 
 The loop is pulled: one forward pass when one token is asked for, nothing when its generator is
-closed. Sampling filters are transformers' own.
+closed. Several prompts may share each pass. Sampling filters are transformers' own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     DynamicCache,
     LogitsProcessorList,
@@ -24,7 +25,6 @@ COLDEST = 1e-3  # a lower temperature is 0: dividing by it would overflow
 UNFINISHED = "\ufffd"  # what a decoder shows for the first bytes of a character
 
 
-@torch.inference_mode()
 def decode(
     language_model: Any,
     inputs_embeds: Tensor,
@@ -41,24 +41,91 @@ def decode(
         stop_ids: Tokens that end the reply; the one that did is not yielded.
         never: Tokens that are never chosen, such as the placeholder of music.
     """
+    tokens = decode_together(language_model, [inputs_embeds], sampling, stop_ids, never)
+    for _, token in tokens:
+        yield token
+
+
+@torch.inference_mode()
+def decode_together(
+    language_model: Any,
+    prompts: Sequence[Tensor],
+    sampling: Sampling,
+    stop_ids: Sequence[int] = (),
+    never: Sequence[int] = (),
+) -> Iterator[tuple[int, int]]:
+    """Yields (number of its prompt, token id) for several prompts that are computed in one batch.
+
+    What all prompts begin with is computed once. Each is answered as `decode` would answer it
+    alone, but for rounding. Arguments as there.
+    """
     cache = DynamicCache(config=language_model.config)
-    filters = _filters(sampling)
-    dice = None
-    if sampling.temperature >= COLDEST:
-        dice = torch.Generator()
-        dice.manual_seed(sampling.seed) if sampling.seed is not None else dice.seed()
-    said: list[int] = []
-    step: dict[str, Tensor] = {"inputs_embeds": inputs_embeds}
+    dice = [_dice(sampling) for _ in prompts]
+    said: list[list[int]] = [[] for _ in prompts]
+    filters, open_ = _filters(sampling), list(range(len(prompts)))
+    step, mask = _begin(language_model, prompts, cache)
     for _ in range(sampling.max_new_tokens):
         outputs = language_model(**step, cache=cache, use_cache=True, logits_to_keep=1)
         logits = outputs.logits[:, -1].float().cpu()
         logits[:, list(never)] = -torch.inf
-        token = _choose(logits, said, filters, dice)
-        if token in stop_ids:
+        going = []  # rows of the batch whose replies go on
+        for row, number in enumerate(open_):
+            token = _choose(logits[row : row + 1], said[number], filters, dice[number])
+            if token not in stop_ids:
+                said[number].append(token)
+                going.append(row)
+                yield number, token
+        if not going:
             return
-        said.append(token)
-        yield token
-        step = {"input_ids": torch.tensor([[token]], device=inputs_embeds.device)}
+        if len(going) < len(open_):
+            cache.batch_select_indices(torch.tensor(going, device=logits.device))
+            open_ = [open_[row] for row in going]
+            mask = mask[going]
+        last = torch.tensor([[said[number][-1]] for number in open_], device=mask.device)
+        mask = torch.cat([mask, torch.ones_like(last)], dim=1)
+        step = {"input_ids": last, **_padded(mask, 1)}
+
+
+def _begin(
+    language_model: Any, prompts: Sequence[Tensor], cache: DynamicCache
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What the first pass over all prompts takes, and (prompts, length) which positions are real.
+
+    What they all begin with is in the cache already.
+    """
+    first = prompts[0]
+    shortest = min(prompt.shape[1] for prompt in prompts)
+    alike = torch.stack([(p[0, :shortest] == first[0, :shortest]).all(-1) for p in prompts]).all(0)
+    # One position at least is left to each prompt, for its next token is foretold there.
+    shared = min(int(alike.long().cumprod(0).sum()), shortest - 1) if len(prompts) > 1 else 0
+    if shared:
+        language_model(
+            inputs_embeds=first[:, :shared], cache=cache, use_cache=True, logits_to_keep=1
+        )
+        cache.batch_repeat_interleave(len(prompts))
+    rest = [prompt[0, shared:] for prompt in prompts]
+    embeds = pad_sequence(rest, batch_first=True, padding_side="left")
+    real = [torch.ones(len(r), dtype=torch.long, device=first.device) for r in rest]
+    mask = pad_sequence(real, batch_first=True, padding_side="left")
+    mask = torch.cat([mask.new_ones(len(prompts), shared), mask], dim=1)
+    return {"inputs_embeds": embeds, **_padded(mask, embeds.shape[1])}, mask
+
+
+def _padded(mask: Tensor, new: int) -> dict[str, Tensor]:
+    """What tells a model of padding before its newest positions; nothing where there is none."""
+    if bool(mask.all()):
+        return {}
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
+    return {"attention_mask": mask, "position_ids": positions}
+
+
+def _dice(sampling: Sampling) -> torch.Generator | None:
+    """What decides between words; None where the likeliest is taken."""
+    if sampling.temperature < COLDEST:
+        return None
+    dice = torch.Generator()
+    dice.manual_seed(sampling.seed) if sampling.seed is not None else dice.seed()
+    return dice
 
 
 def _filters(sampling: Sampling) -> LogitsProcessorList:

@@ -244,3 +244,26 @@ def test_hearing_alone_needs_no_engine(counting_encoder: CountingEncoder, wav: W
     clip = hear(counting_encoder, wav(tone(2.5)))
     assert clip.features.shape == (3, 2)
     assert clip.times.tolist() == [[0, 1], [1, 2], [1.5, 2.5]]
+
+
+def test_replies_are_those_that_each_question_gets_alone(engine: ChatEngine, wav: Writer) -> None:
+    song, other = (engine.encode(wav(tone(s), name=f"{s}.wav")).clip_id for s in (7, 12))
+    talks = [
+        [user("What is it?", song)],
+        [user("And the drums? Are there any drums at all?", song)],
+        [user("What is it?", other), assistant("A piano."), user("Is it slow?")],
+        [user("What is it?")],
+    ]
+    alone = [engine.reply(talk, GREEDY).text() for talk in talks]
+    assert engine.replies(talks, GREEDY) == alone
+    assert len(set(alone)) == len(alone)
+    assert engine.replies([], GREEDY) == []
+
+
+def test_replies_stop_at_stop_strings(engine: ChatEngine) -> None:
+    talks = [[user("What is it?")], [user("And the drums?")]]
+    texts = engine.replies(talks, GREEDY)
+    engine.processor.stop_strings = [texts[0][2:5]]
+    stopped = engine.replies(talks, GREEDY)
+    assert stopped == [engine.reply(talk, GREEDY).text() for talk in talks]
+    assert stopped[0] == texts[0][:2].rstrip()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musilingo_core.generation import TextStream, decode
+from musilingo_core.generation import TextStream, decode, decode_together
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.sampling import Sampling
 
@@ -53,6 +53,42 @@ def test_the_prompt_is_computed_once_and_each_token_when_it_is_pulled(
     assert passes == [20, 1, 1, 1, 1]
     tokens.close()  # type: ignore[attr-defined]
     assert passes == [20, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0, max_new_tokens=25),
+        Sampling(temperature=0.02, top_p=1, top_k=0, max_new_tokens=25, seed=3),
+    ],
+)
+def test_prompts_decoded_together_get_the_tokens_each_would_get_alone(
+    tiny_model: MusiLingoForConditionalGeneration, sampling: Sampling
+) -> None:
+    words = tiny_model.get_input_embeddings()
+    begun = list(range(5, 20))
+    endings = ([21, 22, 23], [30], [21, 40, 41, 42, 43, 44, 45], [], [21])
+    prompts = [words(torch.tensor([begun + end])).detach() for end in endings]
+    alone = [list(decode(tiny_model.language_model, p, sampling)) for p in prompts]
+    assert len(set(map(tuple, alone))) == len(alone)
+    stops = [alone[0][3], alone[2][7]]  # some replies end before others
+    alone = [list(decode(tiny_model.language_model, p, sampling, stops)) for p in prompts]
+    together: list[list[int]] = [[] for _ in prompts]
+    for number, token in decode_together(tiny_model.language_model, prompts, sampling, stops):
+        together[number].append(token)
+    assert together == alone
+    assert len({len(tokens) for tokens in alone}) > 1
+
+
+def test_what_prompts_begin_with_is_computed_once(
+    tiny_model: MusiLingoForConditionalGeneration,
+) -> None:
+    words = tiny_model.get_input_embeddings()
+    prompts = [words(torch.tensor([[*range(5, 20), *end]])).detach() for end in ([21, 22], [30])]
+    passes = counted(tiny_model.language_model)
+    sampling = Sampling(temperature=0, max_new_tokens=2)
+    assert len(list(decode_together(tiny_model.language_model, prompts, sampling))) == 4
+    assert passes == [15, 2, 1]
 
 
 def test_same_seed_same_tokens_and_others_differ(
