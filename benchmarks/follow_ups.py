@@ -25,12 +25,14 @@ from musilingo_core import ChatEngine, assistant, load_engine, user
 from musilingo_core.data.dialogues import PLACES
 from musilingo_core.data.facts import Facts
 from musilingo_core.metrics import bootstrap
+from musilingo_core.prompt import Message
 
 DIALOGUES = Path(__file__).with_name("follow_ups.jsonl")
 ABOUT = {  # what a question of a kind asks for
     "genre": "genre", "lead": "instrument", "instruments": "instrument", "tempo": "tempo",
     "mood": "mood", "singer": "voice", "loud": "loudness", "drums": "drums",
 }  # fmt: skip
+TOGETHER = 10  # conversations computed in one batch
 SETS = ("right song", "wrong song", "shuffled", "no music")
 
 
@@ -102,30 +104,39 @@ def far(song: Song, songs: Sequence[Song]) -> Song:
     return min((other for other in songs if other != song), key=lambda o: (alike(o), o.path))
 
 
-def talk(engine: ChatEngine, questions: Sequence[str], clip_id: str | None) -> list[str]:
-    """A conversation's answers, each with the model's own before it."""
-    messages = []
-    for number, question in enumerate(questions):
-        messages.append(user(question, None if number else clip_id))
-        messages.append(assistant(engine.reply(messages, GREEDY).text()))
-    return [message["content"][0]["text"] for message in messages[1::2]]
+def talk(
+    engine: ChatEngine, dialogues: Sequence[Sequence[str]], clip_ids: Sequence[str | None]
+) -> list[list[str]]:
+    """The answers of conversations of equal length, each with the model's own before it."""
+    told: list[list[str]] = [[] for _ in dialogues]
+    for start in range(0, len(dialogues), TOGETHER):
+        part = range(start, min(start + TOGETHER, len(dialogues)))
+        talks: list[list[Message]] = [[] for _ in part]
+        for turn in range(len(dialogues[start])):
+            for messages, n in zip(talks, part, strict=True):
+                messages.append(user(dialogues[n][turn], None if turn else clip_ids[n]))
+            for messages, n, answer in zip(talks, part, engine.replies(talks, GREEDY), strict=True):
+                messages.append(assistant(answer))
+                told[n].append(answer)
+    return told
 
 
 def run(engine: ChatEngine, songs: Sequence[Song]) -> Iterator[dict[str, Any]]:
     """A row for each judged answer of each set."""
     dialogues = [json.loads(line) for line in DIALOGUES.read_text("utf-8").splitlines()]
-    told: dict[str, list[list[str]]] = {name: [] for name in SETS}
-    for number, dialogue in enumerate(dialogues):
-        song, questions = songs[number % len(songs)], [text for _, text in dialogue]
-        told["right song"].append(talk(engine, questions, song.clip_id))
-        told["wrong song"].append(talk(engine, questions, far(song, songs).clip_id))
-        told["no music"].append(talk(engine, questions, None))
+    asked = [[text for _, text in dialogue] for dialogue in dialogues]
+    right = [songs[number % len(songs)] for number in range(len(dialogues))]
+    told = {
+        "right song": talk(engine, asked, [song.clip_id for song in right]),
+        "wrong song": talk(engine, asked, [far(song, songs).clip_id for song in right]),
+        "no music": talk(engine, asked, [None] * len(right)),
+    }
     order = list(range(len(dialogues)))
     Random(0).shuffle(order)
     told["shuffled"] = [told["right song"][order[order.index(n) - 1]] for n in range(len(order))]
     for name in SETS:
         for number, dialogue in enumerate(dialogues):
-            song, answers = songs[number % len(songs)], told[name][number]
+            song, answers = right[number], told[name][number]
             for turn in (1, 2):
                 kind, question = dialogue[turn]
                 judged = Judged(kind, question, answers[turn], answers[turn - 1])

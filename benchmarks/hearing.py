@@ -190,16 +190,21 @@ class Asker:
 
     def ask(self, case: Case, question: str) -> str:
         """The answer to one question about a clip; two truths may ask the same."""
-        key = (case.clip.clip_id, question)
-        if key not in self.said:
-            self.engine.cache.put(case.clip)
-            answer = self.engine.reply([user(question, case.clip.clip_id)], GREEDY).text()
+        self.ask_all(case, [question])
+        return str(self.said[case.clip.clip_id, question]["answer"])
+
+    def ask_all(self, case: Case, questions: Sequence[str]) -> None:
+        """Asks what was not asked of a clip before, each question for itself, all in one batch."""
+        key = case.clip.clip_id
+        new = [question for question in questions if (key, question) not in self.said]
+        self.engine.cache.put(case.clip)
+        answers = self.engine.replies([[user(question, key)] for question in new], GREEDY)
+        for question, answer in zip(new, answers, strict=True):
             row = {"track": case.track, "duration_s": round(case.clip.duration_s, 1)}
-            row |= {"question": question, "answer": answer, "clip": case.clip.clip_id}
-            self.said[key] = row | {"weights": self._weights}
+            row |= {"question": question, "answer": answer, "clip": key}
+            self.said[key, question] = row | {"weights": self._weights}
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(self.said[key], ensure_ascii=False) + "\n")
-        return str(self.said[key]["answer"])
+                file.write(json.dumps(self.said[key, question], ensure_ascii=False) + "\n")
 
     @functools.cache  # noqa: B019 – lives as long as the run
     def unheard(self, question: str, noise: bool = False) -> str:
@@ -316,6 +321,8 @@ def main() -> None:
     taught = hear_all(engine, options.per_album, [], options.probe_rendered)
     lessons = [Case(row["score"], clip, rendered_facts(row)) for row, clip in taught.scores]
     probes = Probes(options.probe_data, lessons, sounds.teacher)
+    for length in options.lengths:
+        ask_all(asker, sounds, length)
     rows = list(tables(asker, sounds, probes, options.lengths))
     answers = [r["answer"] for r in asker.said.values() if r["question"] == DESCRIPTION.question]
     told = [described(asker, sounds, length) for length in options.lengths]
@@ -324,6 +331,19 @@ def main() -> None:
     (options.output / "hearing.json").write_text(json.dumps(content, indent=1) + "\n")
     (options.output / "hearing.md").write_text(report)
     print(report)
+
+
+def ask_all(asker: Asker, sounds: Sounds, length: str) -> None:
+    """Asks everything there is to ask at a length, clip by clip."""
+    wanted: dict[str, tuple[Case, dict[str, None]]] = {}
+    for truth, cases in sounds.cases(length):
+        for attribute in ASKED[truth]:
+            for case in cases:
+                if attribute.truth(case.facts):
+                    _, questions = wanted.setdefault(case.clip.clip_id, (case, {}))
+                    questions[attribute.question] = None
+    for case, questions in wanted.values():
+        asker.ask_all(case, list(questions))
 
 
 def tables(

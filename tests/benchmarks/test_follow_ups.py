@@ -88,15 +88,13 @@ def test_every_set_is_judged_by_the_same_rule(
         engine.cache.put(clip)
         songs.append(Song(str(rows), clip.clip_id, facts))
 
-    class Said(str):
-        def text(self) -> str:
-            return str(self)
-
-    def reply(self: ChatEngine, messages: Any, sampling: Any) -> Said:
+    def reply(messages: Any) -> str:
         clip = next((p for p in messages[0]["content"] if p["type"] == "clip"), None)
-        return Said(said[int(clip["clip_id"], 16)] if clip else "Hm.")
+        return said[int(clip["clip_id"], 16)] if clip else "Hm."
 
-    monkeypatch.setattr(ChatEngine, "reply", reply)
+    monkeypatch.setattr(
+        ChatEngine, "replies", lambda self, talks, sampling: list(map(reply, talks))
+    )
     rows = list(run(engine, songs))
     assert len(rows) == 4 * 100
     fit = {

@@ -115,7 +115,7 @@ def test_what_was_answered_is_not_asked_again_unless_the_weights_changed(
     file.write_text(file.read_text() + '{"cut off')
     again = Asker(engine, file)
     with monkeypatch.context() as context:
-        context.setattr(ChatEngine, "reply", None)  # cannot be asked
+        context.setattr(ChatEngine, "_prompt", None)  # cannot be asked
         assert again.ask(case, "Slow?") == first
     again.ask(case, "Fast?")
     assert len(Asker(engine, file).said) == 2
