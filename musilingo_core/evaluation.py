@@ -10,12 +10,12 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import soundfile
@@ -35,7 +35,11 @@ MATCHED = "matched"
 GREEDY = Sampling(temperature=0.0)
 NOISE_S = 60.0  # length of the noise: questions may name moments
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+TOGETHER = 8  # questions asked in one batch
 Status = Callable[[str, float | None], None]
+Key = tuple[int, str, str]  # a question's number, what is heard, how it is asked
+Row = dict[str, Any]
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -142,11 +146,16 @@ def evaluate(
     kept = [name for name in CONTROLS if name in {RIGHT, *controls}]
     heard = controls_of(questions, kept, seed)
     asked = [(n, control) for control in kept for n in range(len(questions))]
-    for done, (number, control) in enumerate(asked):
-        on_status(f"Asking, {control}", done / len(asked))
-        question, place = questions[number], heard[control][number]
-        for kind, ask in _ways(question, generate):
-            said.get(number, control, kind, partial(ask, clips, question, place, sampling))
+    for start in range(0, len(asked), TOGETHER):
+        part = asked[start : start + TOGETHER]
+        on_status(f"Asking, {part[0][1]}", start / len(asked))
+        for kind, ask in WAYS.items():
+            cases = {
+                (n, control, kind): (questions[n], heard[control][n])
+                for n, control in part
+                if kind in _ways(questions[n], generate)
+            }
+            said.get_all(cases, partial(ask, clips, sampling))
     figures = list(_figures(questions, said, kept, bert, seed))
     if WRONG in kept:
         figures += matched(clips, questions, heard, said, seed)
@@ -186,6 +195,9 @@ def _of_example(example: Example, path: Path) -> Question:
     asked, references = zip(*example.turns, strict=True)
     data, track = example.source or path.stem, example.track or example.clip
     return Question(data, example.clip, track, asked, references)
+
+
+Case = tuple[Question, str | None]  # a question, and the place of what is heard
 
 
 class Clips:
@@ -262,21 +274,24 @@ class Predictions:
         if self._path.exists() and (not about.exists() or about.read_text("utf-8") != text):
             raise ConfigError(f"{folder} holds another run; please choose another folder.")
         about.write_text(text, encoding="utf-8")
-        self.rows: dict[tuple[int, str, str], dict[str, Any]] = {}
+        self.rows: dict[Key, Row] = {}
         for row in kept_rows(self._path):
             self.rows[row["number"], row["control"], row["kind"]] = row
 
-    def get(
-        self, number: int, control: str, kind: str, ask: Callable[[], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """What was said to a question; asked now if it was not yet."""
-        key = (number, control, kind)
-        if key not in self.rows:
-            row = {"number": number, "control": control, "kind": kind, **ask()}
-            self.rows[key] = row
+    def get_all(self, cases: dict[Key, C], ask: Callable[[Sequence[C]], list[Row]]) -> list[Row]:
+        """What was said in each case; asked now, all at once, where it was not yet.
+
+        Args:
+            cases: By question's number, control and kind of asking.
+            ask: Gives a row for each case.
+        """
+        new = [key for key in cases if key not in self.rows]
+        for key, row in zip(new, ask([cases[key] for key in new]) if new else [], strict=True):
+            number, control, kind = key
+            self.rows[key] = {"number": number, "control": control, "kind": kind, **row}
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        return self.rows[key]
+                file.write(json.dumps(self.rows[key], ensure_ascii=False) + "\n")
+        return [self.rows[key] for key in cases]
 
 
 def controls_of(
@@ -322,14 +337,11 @@ def partners(questions: Sequence[Question], seed: int = 0) -> list[int]:
     return found
 
 
-Ask = Callable[[Clips, Question, str | None, Sampling], dict[str, Any]]
-
-
-def _ways(question: Question, generate: bool) -> list[tuple[str, Ask]]:
-    """How a question is asked."""
+def _ways(question: Question, generate: bool) -> list[str]:
+    """How a question is asked; some of `WAYS`."""
     if not question.options:
-        return [("answer", _answer)]
-    return [("choice", _choose), *([("letter", _letter)] if generate else [])]
+        return ["answer"]
+    return ["choice", *(["letter"] if generate else [])]
 
 
 def _heard(clips: Clips, place: str | None) -> str | None:
@@ -338,53 +350,73 @@ def _heard(clips: Clips, place: str | None) -> str | None:
     return clips.noise() if place == NOISE else clips.get(place)
 
 
-def _answer(
-    clips: Clips, question: Question, place: str | None, sampling: Sampling
-) -> dict[str, Any]:
+def _answer(clips: Clips, sampling: Sampling, cases: Sequence[Case]) -> list[Row]:
     """Open answers to all turns, each with the model's own before it."""
-    messages: list[Message] = []
-    for number, text in enumerate(question.turns):
-        # Without music, a caption has nothing at all to go by.
-        clip = None if number else _heard(clips, place)
-        messages.append(user(text or (None if clip else "Describe the music."), clip))
-        messages.append(assistant(clips.engine.reply(messages, sampling).text()))
-    return {
-        "heard": place,
-        "questions": question.turns,
-        "references": question.references,
-        "predictions": [message["content"][0]["text"] for message in messages[1::2]],
-    }
+    talks: list[list[Message]] = [[] for _ in cases]
+    for turn in range(max(len(question.turns) for question, _ in cases)):
+        going = [n for n, (question, _) in enumerate(cases) if turn < len(question.turns)]
+        for n in going:
+            question, place = cases[n]
+            # Without music, a caption has nothing at all to go by.
+            clip = None if turn else _heard(clips, place)
+            text = question.turns[turn] or (None if clip else "Describe the music.")
+            talks[n].append(user(text, clip))
+        answers = clips.engine.replies([talks[n] for n in going], sampling)
+        for n, answer in zip(going, answers, strict=True):
+            talks[n].append(assistant(answer))
+    return [
+        {
+            "heard": place,
+            "questions": question.turns,
+            "references": question.references,
+            "predictions": [message["content"][0]["text"] for message in talk[1::2]],
+        }
+        for (question, place), talk in zip(cases, talks, strict=True)
+    ]
 
 
-def _choose(clips: Clips, question: Question, place: str | None, _: Sampling) -> dict[str, Any]:
-    """The likeliest option."""
-    messages = [user(question.turns[0], _heard(clips, place))]
-    probabilities = clips.engine.choose(messages, question.options)
-    best = max(range(len(probabilities)), key=probabilities.__getitem__)
-    return {
-        "heard": place,
-        "question": question.turns[0],
-        "options": question.options,
-        "probabilities": [round(p, 5) for p in probabilities],
-        "reference": question.references[0],
-        "prediction": question.options[best],
-    }
+def _choose(clips: Clips, _: Sampling, cases: Sequence[Case]) -> list[Row]:
+    """The likeliest options."""
+    rows = []
+    for question, place in cases:
+        messages = [user(question.turns[0], _heard(clips, place))]
+        probabilities = clips.engine.choose(messages, question.options)
+        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        row = {
+            "heard": place,
+            "question": question.turns[0],
+            "options": question.options,
+            "probabilities": [round(p, 5) for p in probabilities],
+            "reference": question.references[0],
+            "prediction": question.options[best],
+        }
+        rows.append(row)
+    return rows
 
 
-def _letter(
-    clips: Clips, question: Question, place: str | None, sampling: Sampling
-) -> dict[str, Any]:
+def _letter(clips: Clips, sampling: Sampling, cases: Sequence[Case]) -> list[Row]:
     """As MuChoMusic's own scripts ask and read; empty where no option can be read."""
-    listed = " ".join(f"({LETTERS[i]}) {option}" for i, option in enumerate(question.options))
-    text = f"Question: {question.turns[0]}\n Options: {listed} \n The correct answer is: "
-    written = clips.engine.reply([user(text, _heard(clips, place))], sampling).text()
-    return {
-        "heard": place,
-        "question": question.turns[0],
-        "reference": question.references[0],
-        "written": written,
-        "prediction": read_option(written, question.options),
-    }
+    talks = []
+    for question, place in cases:
+        listed = " ".join(f"({LETTERS[i]}) {option}" for i, option in enumerate(question.options))
+        text = f"Question: {question.turns[0]}\n Options: {listed} \n The correct answer is: "
+        talks.append([user(text, _heard(clips, place))])
+    return [
+        {
+            "heard": place,
+            "question": question.turns[0],
+            "reference": question.references[0],
+            "written": written,
+            "prediction": read_option(written, question.options),
+        }
+        for (question, place), written in zip(
+            cases, clips.engine.replies(talks, sampling), strict=True
+        )
+    ]
+
+
+# How questions are asked, by the name that rows have.
+WAYS = {"answer": _answer, "choice": _choose, "letter": _letter}
 
 
 def read_option(written: str, options: Sequence[str]) -> str:
@@ -490,24 +522,29 @@ def matched(
         hits = []
         for n in numbers:
             places = (heard[RIGHT][n], heard[WRONG][n])
-            row = said.get(n, "", MATCHED, partial(_likelihoods, clips, questions[n], places))
+            case = {(n, "", MATCHED): (questions[n], places)}
+            (row,) = said.get_all(case, partial(_likelihoods, clips))
             hits.append(float(row["right"] > row["wrong"]))
         tracks = [questions[n].track for n in numbers]
         figures.append(_figure(data, MATCHED, "", hits, tracks, seed))
     return figures
 
 
-def _likelihoods(clips: Clips, question: Question, places: Iterable[str | None]) -> dict[str, Any]:
-    """Mean log likelihood of a reference under two songs."""
-    right, wrong = (
-        float(
-            clips.engine.log_likelihoods(
-                [user(question.turns[0] or None, _heard(clips, place))], question.references[:1]
+def _likelihoods(clips: Clips, cases: Sequence[tuple[Question, Sequence[str | None]]]) -> list[Row]:
+    """Mean log likelihoods of references under two songs each."""
+    rows = []
+    for question, places in cases:
+        right, wrong = (
+            float(
+                clips.engine.log_likelihoods(
+                    [user(question.turns[0] or None, _heard(clips, place))],
+                    question.references[:1],
+                )
             )
+            for place in places
         )
-        for place in places
-    )
-    return {"right": round(right, 5), "wrong": round(wrong, 5)}
+        rows.append({"right": round(right, 5), "wrong": round(wrong, 5)})
+    return rows
 
 
 def _figure(
