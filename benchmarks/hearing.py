@@ -34,9 +34,9 @@ from benchmarks.truths import MOMENT, Case, Sounds, hear_all
 from musilingo_core import ChatEngine, Sampling, load_engine, user
 from musilingo_core.data.dialogues import NAMES
 from musilingo_core.data.facts import GENRES, Facts, Teacher
-from musilingo_core.data.manifest import FeatureFiles, read_manifest
+from musilingo_core.data.manifest import FeatureFiles, kept_rows, read_manifest
 from musilingo_core.data.starter import rendered_facts
-from musilingo_core.evaluation import Clips, kept_rows, weights_digest
+from musilingo_core.evaluation import Clips, weights_digest
 
 GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=60)
 FEWEST = 3  # tracks that a class needs to be counted

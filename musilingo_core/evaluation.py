@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 
 from musilingo_core.data.choices import Choice, read_choices
-from musilingo_core.data.manifest import Example, FeatureFiles, read_manifest
+from musilingo_core.data.manifest import Example, FeatureFiles, kept_rows, read_manifest
 from musilingo_core.engine import ChatEngine
 from musilingo_core.errors import ConfigError, ManifestError
 from musilingo_core.features import ID_DIGITS, Clip, FeatureCache
@@ -244,15 +244,6 @@ class Clips:
             path = Path(folder, "noise.wav")
             soundfile.write(path, samples, rate)
             return self.engine.encode(path)
-
-
-def kept_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of JSON Lines that a run may have been cut off in; half a last line is taken away."""
-    if not path.exists():
-        return []
-    whole, _, _ = path.read_text("utf-8").rpartition("\n")
-    path.write_text(whole + "\n" if whole else "", encoding="utf-8")
-    return [json.loads(line) for line in whole.split("\n")] if whole else []
 
 
 class Predictions:

@@ -22,7 +22,7 @@ from transformers import DynamicCache
 
 from musilingo_core.adapter import add_adapter
 from musilingo_core.data.loader import Batch, Loader
-from musilingo_core.data.manifest import Example, FeatureFiles
+from musilingo_core.data.manifest import Example, FeatureFiles, kept_rows
 from musilingo_core.encoders import fingerprint
 from musilingo_core.engine import hear
 from musilingo_core.errors import ConfigError, ManifestError
@@ -121,7 +121,7 @@ def train(
     if isinstance(model.multi_modal_projector, Whitened):
         model.multi_modal_projector = model.multi_modal_projector.plain()
     if processes.is_main_process:
-        save(model, processor, folder, config, examples, _read_log(folder / "log.jsonl"))
+        save(model, processor, folder, config, examples, kept_rows(folder / "log.jsonl"))
     processes.wait_for_everyone()
 
 
@@ -269,17 +269,9 @@ def _over_processes(counts: Tensor, device: torch.device) -> Tensor:
     return reduce(counts.float().to(device), "sum").double().cpu()
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    """Rows of a log; a last line that was cut off is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
-
-
 def _cut_log(path: Path, steps: int) -> None:
     """Drops rows of steps that will be taken again."""
-    rows = _read_log(path)[:steps]
+    rows = kept_rows(path)[:steps]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 

@@ -115,6 +115,15 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
+def kept_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of JSON Lines that a run may have been cut off in; half a last line is taken away."""
+    if not path.exists():
+        return []
+    whole, _, _ = path.read_text("utf-8").rpartition("\n")
+    path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+    return [json.loads(line) for line in whole.split("\n")] if whole else []
+
+
 def write_manifest(examples: Iterable[Example], path: str | Path) -> None:
     """Writes examples; clips below the manifest's folder become relative to it."""
     path = Path(path)
