@@ -113,15 +113,20 @@ VOICES = {
 def speak(voice: Voice, text: str) -> Sound:
     """A line as speech, (samples,) at `RATE`; synthesised once, for some voices start slowly."""
     with tempfile.TemporaryDirectory() as folder:
-        file, out = Path(folder, "line.txt"), Path(folder, "line.wav")
-        file.write_text(text, encoding="utf-8")
-        filled = {"text": text, "file": str(file), "out": str(out)}
-        command = [
-            word.format(**filled) if word.startswith("{") else word for word in voice.command
-        ]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        out = Path(folder, "line.wav")
+        synthesise(voice.command, text, out)
         samples, rate = soundfile.read(out, dtype="float64")
     return samples if rate == RATE else soxr.resample(samples, rate, RATE)
+
+
+def synthesise(command: Sequence[str], text: str, out: Path) -> None:
+    """Speaks a text into a sound file; the command as in `Voice`."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        filled = {"text": text, "file": file.name, "out": str(out)}
+        words = [word.format(**filled) if word.startswith("{") else word for word in command]
+        subprocess.run(words, check=True, capture_output=True, timeout=120)
 
 
 @dataclass(frozen=True)

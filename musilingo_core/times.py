@@ -18,6 +18,7 @@ _NUMBER = r"(\d{1,4}(?:\.\d+)?)"
 _REST = r"(?:\s*(?:and\s+)?([0-5]?\d(?:\.\d+)?)\s*sec(?:ond)?s?\b)?+"
 _TO = r"\s*(?:to|until|till|and|[-–—])\s*"
 _TO_END = r"\s*(?:to|until|till|[-–—])\s*(?:the\s+)?end\b"
+_MUSIC = r"(?:it|song|music|piece|track|tune|recording)"
 # “80s” is a decade and “a 5 minute walk” a length: plain numbers count only where words point.
 _PATTERNS = {
     "edge": rf"\b(?P<edge>first|last|final)\s+{_NUMBER}\s*{_UNIT}",
@@ -27,9 +28,10 @@ _PATTERNS = {
     "point": rf"\b(?:at|after|around|about|near|from)\s+{_NUMBER}\s*{_UNIT}{_REST}"
     rf"(?!\s+long\b)({_TO_END})?",
     "beginning": r"\b(?:beginning|intro|introduction"
-    r"|(?:it|song|music|piece|track)\s+(?:begin|start)s?)\b",
+    rf"|{_MUSIC}\s+(?:begin|start)s?|hear first)\b",
     "middle": r"\bin the middle\b",
-    "end": r"\b(?:ending|outro|finale|at the end|(?:it|song|music|piece|track)\s+ends?)\b",
+    "end": r"\b(?:ending|outro|finale|at the end|hear last"
+    rf"|{_MUSIC}\s+(?:ends?|finish(?:es)?))\b",
 }
 _ANY = {name: re.compile(pattern, re.I) for name, pattern in _PATTERNS.items()}
 _JOINED = re.compile(_TO, re.I)

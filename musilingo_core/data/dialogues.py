@@ -13,7 +13,7 @@ from functools import cache, partial
 from importlib import resources
 from random import Random
 
-from musilingo_core.data.facts import OPPOSED, Facts
+from musilingo_core.data.facts import Facts
 from musilingo_core.prompt import listed
 from musilingo_core.times import clock, find_spans
 
@@ -203,7 +203,7 @@ def _varied(question: str, rng: Random) -> str:
     """A question in slightly other words: what is learnt shall not hang on a wording."""
     if rng.random() < 0.5:
         question = _NOUN.sub(lambda _: rng.choice(["song", "piece", "track", "tune"]), question)
-    if rng.random() < 0.8 or question.startswith("And "):
+    if rng.random() < 0.8 or question.startswith("And ") or not question.endswith("?"):
         return question
     return rng.choice(_OPENERS) + _lowered(question)
 
@@ -416,8 +416,8 @@ _CHOSEN: dict[str, Callable[[Facts], tuple[str, dict[str, str]]]] = {
     ),
     "genre": lambda facts: (facts.genre, {g: g for g in (facts.genre, *facts.not_genres)}),
     "mood": lambda facts: (
-        facts.moods[0],
-        {mood: mood for mood in (facts.moods[0], *OPPOSED.get(facts.moods[0], ()))},
+        facts.moods[0].replace("neutral", ""),  # which is never a wrong one
+        {mood: mood for mood in (facts.moods[0], *facts.not_moods)},
     ),
     "tempo": lambda facts: (facts.tempo, TEMPI),
     "singer": lambda facts: (

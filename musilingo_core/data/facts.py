@@ -54,6 +54,7 @@ CHOIR_MARGIN = 0.5  # logits, over the likeliest other voice tag
 GENRE_MARGIN = 1.0  # logits by which a genre is surely not the one
 TEMPO_OFFSET, TEMPO_MARGIN = 1.3, 0.6  # logits; the offset makes slow and fast equally common
 LOUD_OFFSET, LOUD_MARGIN = 0.6, 0.8  # logits, loud against quiet and soft
+MOOD_MARGIN = 1.0  # logits below what is much, where a mood surely is not
 PRESENT, ABSENT = 0.18, 0.05  # probability of an instrument's likeliest tag
 
 
@@ -72,6 +73,7 @@ class Facts:
         loudness: `loud`, `soft` or empty.
         drums: `yes`, `no` or empty.
         moods: Words, the clearest first.
+        not_moods: Moods that it surely has not.
     """
 
     kind: str = "music"
@@ -84,6 +86,7 @@ class Facts:
     loudness: str = ""
     drums: str = ""
     moods: tuple[str, ...] = ()
+    not_moods: tuple[str, ...] = ()
 
 
 class Teacher:
@@ -140,7 +143,9 @@ class Teacher:
         if certain is not None:
             known = {f.name: getattr(certain, f.name) for f in fields(Facts)}
             facts = replace(facts, **{name: value for name, value in known.items() if value})
-        return replace(facts, moods=moods(facts, {t: top((t,)) for t in _MOOD_TAGS}))
+        heard = {tag: top((tag,)) for tag in _MOOD_TAGS}
+        facts = replace(facts, moods=moods(facts, heard))
+        return replace(facts, not_moods=not_moods(facts, heard))
 
     @staticmethod
     def _voice(top: Callable[[tuple[str, ...]], float]) -> str:
@@ -170,6 +175,13 @@ OPPOSED = {
     "strange": ("gentle", "beautiful", "happy"),
 }
 _MOOD_TAGS = {"s:sad": -4.6, "s:happy": -5.3, "m:weird": -2.3, "s:party": -4.6, "s:beautiful": -3.1}
+_MOOD_WORDS = {
+    "s:sad": "sad",
+    "s:happy": "happy",
+    "m:weird": "strange",
+    "s:party": "festive",
+    "s:beautiful": "beautiful",
+}
 
 
 def moods(facts: Facts, logits: dict[str, float]) -> tuple[str, ...]:
@@ -180,9 +192,7 @@ def moods(facts: Facts, logits: dict[str, float]) -> tuple[str, ...]:
         logits: Of the mood tags; see `_MOOD_TAGS` for what is much.
     """
     above = {tag: logits[tag] - much for tag, much in _MOOD_TAGS.items()}
-    words = {"s:sad": "sad", "s:happy": "happy", "m:weird": "strange", "s:party": "festive"}
-    words["s:beautiful"] = "beautiful"
-    tagged = [words[tag] for tag in sorted(above, key=above.__getitem__)[::-1] if above[tag] > 0]
+    tagged = [_MOOD_WORDS[t] for t in sorted(above, key=above.__getitem__)[::-1] if above[t] > 0]
     candidates = [
         *(["energetic"] if facts.tempo == "fast" else []),
         *(["calm"] if facts.tempo == "slow" else []),
@@ -196,6 +206,25 @@ def moods(facts: Facts, logits: dict[str, float]) -> tuple[str, ...]:
         if not any(mood in OPPOSED[other] or other in OPPOSED[mood] for other in found):
             found.append(mood)
     return tuple(found[:3]) or ("neutral",)
+
+
+def not_moods(facts: Facts, logits: dict[str, float]) -> tuple[str, ...]:
+    """Moods that surely do not fit: opposed to what does, or without any sign of them.
+
+    Args:
+        facts: Of tempo, loudness, genre and moods.
+        logits: Of the mood tags.
+    """
+    against = {
+        "energetic": facts.tempo == "slow",
+        "calm": facts.tempo == "fast",
+        "gentle": facts.loudness == "loud",
+        "aggressive": facts.loudness == "soft" or {"metal", "rock"} <= set(facts.not_genres),
+        "dreamy": "ambient" in facts.not_genres,
+        **{_MOOD_WORDS[t]: logits[t] < much - MOOD_MARGIN for t, much in _MOOD_TAGS.items()},
+    }
+    opposed = {other for mood in facts.moods for other in OPPOSED.get(mood, ())}
+    return tuple(m for m in OPPOSED if m not in facts.moods and (against[m] or m in opposed))
 
 
 def _side(value: float, margin: float, above: str, below: str, between: str) -> str:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor
 
 from musilingo_core.audio import AudioLimits
-from musilingo_core.data.dialogues import Scene, Turn, keywords, summary, write
+from musilingo_core.data.dialogues import NAMES, Scene, Turn, keywords, summary, write
 from musilingo_core.data.facts import CHOIR, FEMALE, GENRES, INSTRUMENTS, MALE, Facts, Teacher
 from musilingo_core.data.manifest import Example, read_sounds, write_features, write_manifest
+from musilingo_core.data.published import held_out
 from musilingo_core.encoders import fingerprint
 from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.engine import hear
@@ -32,6 +34,7 @@ from musilingo_core.weights import cache_folder
 ROW_S = 2.992  # seconds from one feature row to the next
 MOST_ROWS = 24  # of one song (72 s); longer clips are joined from up to eight
 LONGEST_S = 600.0
+HELD_OUT = 1 / 12  # of works, for validation
 VOICES = {"male": MALE, "female": FEMALE, "choir": CHOIR}  # what features are pushed towards
 COLLECTIONS, FEW = 24, 8  # collections of a few songs each, to mix songs from
 CANDIDATES = 4  # drawn for one made clip
@@ -75,39 +78,55 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """What was heard of one sound file.
+
+    Attributes:
+        rows: Features (rows, size).
+        work: Song, score or recording; pieces of one work are never told apart from each other.
+        facts: What is certain of it.
+    """
+
+    rows: Tensor
+    work: str
+    facts: Facts | None = None
+
+
+@dataclass(frozen=True)
 class Material:
     """What conversations are made from.
 
     Attributes:
-        songs: Feature rows (rows, size) of each real song.
-        rendered: Rows and certain facts of each rendered score.
-        sung: Rows of each song that a synthetic voice sings, and who that is.
-        other: Rows and facts of each clip that is no music.
+        songs: Real songs.
+        rendered: Rendered scores, with facts.
+        sung: Songs that a synthetic voice sings, with who that is.
+        other: What is no music, with its kind.
     """
 
-    songs: Sequence[Tensor]
-    rendered: Sequence[tuple[Tensor, Facts]] = ()
-    sung: Sequence[tuple[Tensor, Facts]] = ()
-    other: Sequence[tuple[Tensor, Facts]] = ()
+    songs: Sequence[Piece]
+    rendered: Sequence[Piece] = ()
+    sung: Sequence[Piece] = ()
+    other: Sequence[Piece] = ()
 
     def split(self) -> tuple["Material", "Material"]:
-        """A held-out twelfth of each kind (at least one), and the rest.
+        """About a twelfth of each kind held out (at least a work), and the rest.
 
-        Always the same, whatever the recipe's seed: who trains on with fresh data still has songs
-        that were never heard.
+        A work is always on the same side, whatever else there is: who trains on with fresh data
+        still has songs that were never heard.
         """
-        rng = Random(0)
         pools = (self.songs, self.rendered, self.sung, self.other)
-        held_out, rest = zip(*(_parted(pool, rng) for pool in pools), strict=True)
-        return Material(*held_out), Material(*rest)
+        aside, rest = zip(*map(_parted, pools), strict=True)
+        return Material(*aside), Material(*rest)
 
 
-def _parted(pool: Sequence[Any], rng: Random) -> tuple[list[Any], list[Any]]:
-    """A twelfth of a pool, drawn at random, and the rest."""
-    shuffled = list(pool)
-    rng.shuffle(shuffled)
-    held_out = max(1, len(shuffled) // 12) if len(shuffled) > 1 else 0
-    return shuffled[:held_out], shuffled[held_out:]
+def _parted(pool: Sequence[Piece]) -> tuple[list[Piece], list[Piece]]:
+    """The pieces of works that are held out, and the rest."""
+    works = sorted({piece.work for piece in pool}, key=lambda w: sha256(w.encode()).digest())
+    aside = {work for work in works[:-1] if held_out(work, HELD_OUT)} or set(works[:-1][:1])
+    return (
+        [piece for piece in pool if piece.work in aside],
+        [piece for piece in pool if piece.work not in aside],
+    )
 
 
 class Mixer:
@@ -207,7 +226,7 @@ def build(
         ("train", 1 - recipe.validation, training),
         ("validation", recipe.validation, validation),
     ):
-        mixers = _mixers(part.songs, teacher, rng)
+        mixers = _mixers([song.rows for song in part.songs], teacher, rng)
         had: Counter[str] = Counter()
         for _ in range(int(recipe.clips * share)):
             source, rows, certain = _draw(rng.choice(mixers), part, recipe, had, rng)
@@ -261,17 +280,18 @@ def _draw(
     """
     dice = rng.random()
     if material.other and dice < recipe.not_music:
-        rows, facts = rng.choice(material.other)
-        same = [others for others, known in material.other if known.kind == facts.kind]
-        return facts.kind, _blended(_cut(rows, rng), rng.choice(same), rng), facts
+        piece = rng.choice(material.other)
+        kind = piece.facts.kind if piece.facts else ""
+        same = [other.rows for other in material.other if other.facts == piece.facts]
+        return kind, _blended(_cut(piece.rows, rng), rng.choice(same), rng), piece.facts
     dice -= recipe.not_music
     for source, pool, share in (
         ("rendered", material.rendered, recipe.rendered),
         ("sung", material.sung, recipe.sung),
     ):
         if pool and 0 <= dice < share:
-            rows, facts = rng.choice(pool)
-            return source, mixer.strayed(_cut(rows, rng)), facts
+            piece = rng.choice(pool)
+            return source, mixer.strayed(_cut(piece.rows, rng)), piece.facts
         dice -= share
     if dice < recipe.real:
         return "real", mixer.strayed(_in_parts(mixer.real, rng)), None
@@ -347,7 +367,7 @@ def _stretch(rows: Tensor) -> Tensor:
 def rendered_facts(row: dict[str, Any]) -> Facts:
     """Certain facts of a rendered score from its manifest row (`family`, `tempo`, `drums`)."""
     family = row["family"]
-    others = tuple(name for name in INSTRUMENTS if name != family)
+    others = tuple(name for name in NAMES if name != family)
     drums = row.get("drums")
     return Facts(
         instruments=(family,),
@@ -395,12 +415,17 @@ def gather(
             )
             yield row, clip.features
 
+    songs = rows(music, "songs")
     scores = rows(rendered, "rendered scores", "family", "tempo")
     voices = rows(sung, "songs that are sung", "voice")
     others = rows(not_music, "what is not music", "kind")
+
+    def named(row: dict[str, Any], name: str) -> str:
+        return str(row.get(name, Path(row["path"]).name))
+
     return Material(
-        songs=[_stretch(features) for _, features in rows(music, "songs")],
-        rendered=[(features, rendered_facts(row)) for row, features in scores],
-        sung=[(features, Facts(voice=row["voice"])) for row, features in voices],
-        other=[(features, Facts(kind=row["kind"])) for row, features in others],
+        [Piece(_stretch(found), named(row, "title")) for row, found in songs],
+        [Piece(found, named(row, "score"), rendered_facts(row)) for row, found in scores],
+        [Piece(found, named(row, "recording"), Facts(voice=row["voice"])) for row, found in voices],
+        [Piece(found, named(row, "path"), Facts(kind=row["kind"])) for row, found in others],
     )

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import not_music
+from benchmarks.not_music import LENGTHS_S
+from benchmarks.singing import VOICES
 
 SAMPLES = 2 * not_music.SAMPLE_RATE
 
@@ -53,12 +55,19 @@ def test_passage_is_long_enough_and_made_of_the_texts() -> None:
     assert set(text.split()) <= set(" ".join(not_music.TEST_TEXTS).split())
 
 
-def test_splits_share_no_synthesiser_and_no_text() -> None:
-    train, _ = not_music.speech_command("train", "x", Path("a.wav"), random.Random(0))
-    test, _ = not_music.speech_command("test", "x", Path("a.wav"), random.Random(0))
-
-    assert (train[0], test[0]) == ("espeak-ng", "flite")
+def test_splits_share_no_text_and_no_voice_speaking_or_singing() -> None:
     assert not set(not_music.TRAIN_TEXTS) & set(not_music.TEST_TEXTS)
+    sung = {split: {n for n, v in VOICES.items() if v.split == split} for split in LENGTHS_S}
+    spoken = {voice.partition("+")[2] for voice in not_music.TRAIN_VOICES}
+    assert not (spoken | sung["train"]) & (set(not_music.TEST_VOICES) | sung["test"])
+    for split, names in (("train", spoken), ("test", set(not_music.TEST_VOICES))):
+        command, voice = not_music.speech_command(split, random.Random(0))
+        assert voice.partition("+")[2] in names or voice in names
+        assert "{out}" in command
+
+
+def test_test_clips_are_long_enough_to_be_cut_to_a_minute() -> None:
+    assert LENGTHS_S["test"][0] > 60
 
 
 def test_a_clip_is_named_relative_to_its_folder(tmp_path: Path) -> None:

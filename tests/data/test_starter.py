@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from musilingo_core.data.dialogues import NAMES, Scene, questions, summary, write
-from musilingo_core.data.facts import GENRES, INSTRUMENTS, Facts, Teacher, moods
+from musilingo_core.data.facts import GENRES, INSTRUMENTS, Facts, Teacher, moods, not_moods
 from musilingo_core.data.manifest import FeatureFiles, read_manifest
-from musilingo_core.data.starter import Material, Mixer, Recipe, build, rendered_facts
+from musilingo_core.data.starter import Material, Mixer, Piece, Recipe, build, rendered_facts
 from musilingo_core.encoders.musicnn import MusicnnConfig, MusicnnEncoder
 from musilingo_core.errors import ConfigError
+from musilingo_core.times import Span, find_spans
 
 TAGS = sorted({t for group in (INSTRUMENTS, GENRES) for tags in group.values() for t in tags})
 OTHERS = [
@@ -43,6 +44,10 @@ def songs() -> list[torch.Tensor]:
     return [torch.randn(n, 400, generator=dice) for n in (5, 12, 30, 24, 8, 40)]
 
 
+def pieces(songs: list[torch.Tensor]) -> list[Piece]:
+    return [Piece(rows, f"song {number}") for number, rows in enumerate(songs)]
+
+
 PIANO = Facts(
     instruments=("piano", "strings"),
     absent=("guitar",),
@@ -52,6 +57,7 @@ PIANO = Facts(
     loudness="soft",
     drums="no",
     moods=("calm", "gentle"),
+    not_moods=("energetic", "aggressive", "festive", "strange"),
 )
 
 
@@ -161,11 +167,29 @@ def test_questions_are_put_in_slightly_other_words() -> None:
     assert any(question.startswith("Now, ") for question in asked)
 
 
+@pytest.mark.parametrize(("topic", "span"), [("begin", Span(0, 10)), ("end", Span(110, 120))])
+def test_questions_about_an_edge_get_its_music(topic: str, span: Span) -> None:
+    for wording in questions(topic):
+        for noun in ("song", "piece", "track", "tune"):
+            assert find_spans(wording.replace("song", noun), 120.0) == [span]
+
+
 def test_moods_do_not_contradict_each_other() -> None:
     logits = {"s:sad": -4.5, "s:happy": -4.0, "m:weird": -9.0, "s:party": -9.0, "s:beautiful": -9.0}
     assert moods(Facts(tempo="moderate"), logits) == ("happy",)  # clearer than sad
     assert moods(Facts(tempo="slow"), logits) == ("calm", "sad")
     assert moods(Facts(tempo="fast", loudness="soft"), logits) == ("energetic", "happy")
+
+
+def test_a_mood_is_surely_not_there_without_a_sign_of_it() -> None:
+    logits = {"s:sad": -4.5, "s:happy": -6.0, "m:weird": -9.0, "s:party": -9.0, "s:beautiful": -9.0}
+    facts = Facts(tempo="slow", genre="folk", not_genres=("ambient", "rock"), moods=("calm", "sad"))
+    # Gentle might fit: the loudness is not known.
+    assert not_moods(facts, logits) == (
+        "dreamy", "beautiful", "energetic", "aggressive", "happy", "festive", "strange",
+    )  # fmt: skip
+    neutral = Facts(tempo="moderate", genre="folk", moods=("neutral",))
+    assert not_moods(neutral, dict.fromkeys(logits, 0.0)) == ()
 
 
 def test_certain_facts_come_before_the_teacher_s(
@@ -228,10 +252,10 @@ def test_built_data_is_read_back_and_splits_share_no_song(
     folder = tmp_path
     row = {"family": "organ", "tempo": "fast", "drums": False}
     material = Material(
-        songs,
-        [(torch.randn(10, 400), rendered_facts(row))],
-        [(torch.randn(9, 400), Facts(voice="choir"))],
-        [(torch.randn(4, 400), Facts("noise"))],
+        pieces(songs),
+        [Piece(torch.randn(10, 400), "score", rendered_facts(row))],
+        [Piece(torch.randn(9, 400), "recording", Facts(voice="choir"))],
+        [Piece(torch.randn(4, 400), "hum", Facts("noise"))],
     )
     recipe = Recipe(clips=120, validation=0.2, seed=3)
     counts = build(material, teacher.encoder, folder, recipe)
@@ -267,7 +291,7 @@ def test_too_few_songs_to_hold_one_out_are_said_to_be(
     teacher: Teacher, songs: list[torch.Tensor], tmp_path: Path, count: int
 ) -> None:
     with pytest.raises(ConfigError, match=f"at least two songs.* name {count};"):
-        build(Material(songs[:count]), teacher.encoder, tmp_path)
+        build(Material(pieces(songs[:count])), teacher.encoder, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -280,7 +304,23 @@ def test_a_song_of_one_row_is_drawn_from_like_any_other(teacher: Teacher) -> Non
 def test_rendered_scores_have_certain_facts() -> None:
     facts = rendered_facts({"family": "bells", "tempo": "medium", "drums": True})
     assert facts.instruments == ("bells",) and facts.tempo == "moderate" and facts.drums == "yes"
-    assert "piano" in facts.absent and set(facts.instruments) <= set(NAMES)
+    # Whatever may be right may be wrong elsewhere: else the options would tell the answer.
+    assert {*facts.absent, "bells"} == set(NAMES) and "bells" not in facts.absent
+
+
+def test_a_work_is_on_one_side_whatever_else_there_is() -> None:
+    scores = [Piece(torch.zeros(1, 4), f"score {n // 3}") for n in range(300)]
+    sung = [Piece(torch.zeros(1, 4), f"song {n}") for n in range(60)]
+    songs = [Piece(torch.zeros(1, 4), f"song {n}") for n in range(60)]
+    aside, rest = Material(songs, scores, sung).split()
+    for held, kept in ((aside.songs, rest.sung), (aside.sung, rest.songs)):
+        assert held and not {p.work for p in held} & {p.work for p in kept}
+    assert 10 < len(aside.rendered) < 50 and len(aside.rendered) + len(rest.rendered) == 300
+    assert not {p.work for p in aside.rendered} & {p.work for p in rest.rendered}
+    more, _ = Material([*songs, Piece(torch.zeros(1, 4), "another")], scores).split()
+    assert {p.work for p in aside.songs} <= {p.work for p in more.songs}
+    two, one = Material(songs[:2]).split()
+    assert len(two.songs) == len(one.songs) == 1
 
 
 def test_of_several_mixtures_the_rarest_is_kept(
@@ -288,7 +328,12 @@ def test_of_several_mixtures_the_rarest_is_kept(
 ) -> None:
     def unevenness(candidates: int) -> int:
         monkeypatch.setattr("musilingo_core.data.starter.CANDIDATES", candidates)
-        build(Material(songs), teacher.encoder, tmp_path / str(candidates), Recipe(200, real=0))
+        build(
+            Material(pieces(songs)),
+            teacher.encoder,
+            tmp_path / str(candidates),
+            Recipe(200, real=0),
+        )
         examples = read_manifest(tmp_path / str(candidates) / "manifest.jsonl", "train")
         clips = {example.clip: None for example in examples}
         facts = [teacher.facts(FeatureFiles().get(clip).features) for clip in clips]
@@ -301,7 +346,8 @@ def test_of_several_mixtures_the_rarest_is_kept(
 def test_captions_are_of_single_rows_with_words_to_begin_with(
     teacher: Teacher, songs: list[torch.Tensor], tmp_path: Path
 ) -> None:
-    material = Material(songs, other=[(torch.randn(4, 400), Facts("noise"))])
+    hum = Piece(torch.randn(4, 400), "hum", Facts("noise"))
+    material = Material(pieces(songs), other=[hum])
     build(material, teacher.encoder, tmp_path, Recipe(60, captions=True))
     examples = read_manifest(tmp_path / "manifest.jsonl")
     assert len({example.clip for example in examples}) == len(examples) == 59
