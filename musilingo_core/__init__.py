@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from musilingo_core.audio import AudioLimits
-    from musilingo_core.engine import ChatEngine, Reply, load_engine
+    from musilingo_core.engine import ChatEngine, Reply, Said, load_engine
     from musilingo_core.errors import MusiLingoError
     from musilingo_core.features import Clip
     from musilingo_core.prompt import assistant, user
@@ -26,6 +26,7 @@ _HOMES = {
     "Clip": "features",
     "MusiLingoError": "errors",
     "Reply": "engine",
+    "Said": "engine",
     "Sampling": "sampling",
     "assistant": "prompt",
     "load_engine": "engine",
@@ -38,6 +39,7 @@ __all__ = [
     "Clip",
     "MusiLingoError",
     "Reply",
+    "Said",
     "Sampling",
     "assistant",
     "load_engine",

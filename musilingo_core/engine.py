@@ -7,6 +7,7 @@ engine keeps no conversation; messages carry all there is to know, songs by the 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -94,6 +95,19 @@ class Reply(Iterator[str]):
     def text(self) -> str:
         """The whole reply at once."""
         return "".join(self)
+
+
+@dataclass(frozen=True)
+class Said:
+    """A whole reply.
+
+    Attributes:
+        text: Its words.
+        finished: Whether it ended by itself; False where it was cut at its longest.
+    """
+
+    text: str
+    finished: bool
 
 
 class ChatEngine:
@@ -196,7 +210,7 @@ class ChatEngine:
 
     def replies(
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling = Sampling()
-    ) -> list[str]:
+    ) -> list[Said]:
         """Whole answers to the last messages of some conversations, computed in one batch.
 
         They are those that `reply` gives one after another, but for rounding, sooner: for
@@ -208,14 +222,22 @@ class ChatEngine:
         """
         prompts = [self._prompt(messages, sampling) for messages in conversations]
         streams = [self._stream() for _ in prompts]
-        texts = [""] * len(prompts)
+        texts, lengths = [""] * len(prompts), [0] * len(prompts)
         embeds = [self._embeds(prompt) for prompt in prompts]
         if embeds:
             for number, token in decode_together(
-                self.model.language_model, embeds, sampling, *self._bounds()
+                self.model.language_model,
+                embeds,
+                sampling,
+                *self._bounds(),
+                done=lambda number: streams[number].stopped,
             ):
                 texts[number] += streams[number].push(token)
-        return [text + stream.finish() for text, stream in zip(texts, streams, strict=True)]
+                lengths[number] += 1
+        return [
+            Said(text + stream.finish(), stream.stopped or length < sampling.max_new_tokens)
+            for text, stream, length in zip(texts, streams, lengths, strict=True)
+        ]
 
     def _prompt(self, messages: Sequence[Message], sampling: Sampling) -> Prompt:
         """The prompt of a question, with room for the reply."""
@@ -230,7 +252,11 @@ class ChatEngine:
         return TextStream(self.processor.tokenizer, self.processor.stop_strings)
 
     def choose(
-        self, messages: Sequence[Message], options: Sequence[str], raw: bool = False
+        self,
+        messages: Sequence[Message],
+        options: Sequence[str],
+        raw: bool = False,
+        prior: Tensor | None = None,
     ) -> list[float]:
         """How probable each of some answers to the last message is.
 
@@ -243,6 +269,7 @@ class ChatEngine:
             messages: The conversation; see `musilingo_core.prompt`.
             options: At least two different answers.
             raw: Leaves the score as it is.
+            prior: (options,), the scores without music, where they are known already.
 
         Returns:
             Probabilities in the order of the options, together 1: the softmax of their scores.
@@ -260,7 +287,7 @@ class ChatEngine:
         scores = self.log_likelihoods(asked, options)
         unheard = without_clips(asked)
         if not raw and unheard != asked:
-            scores = scores - self.log_likelihoods(unheard, options)
+            scores = scores - (self.log_likelihoods(unheard, options) if prior is None else prior)
         return [float(p) for p in scores.double().softmax(0)]
 
     @torch.inference_mode()

@@ -2,7 +2,8 @@
 
 Everything is asked through `ChatEngine`, as the page does. Each figure stands beside its controls:
 the same questions with a wrong song, with noise, and with no music at all. What does not fall there
-was not heard. Predictions are kept, and a run that was cut off goes on where it was.
+was not heard. (A caption has no question; without music alone it is asked for, by “Describe the
+music.”.) Predictions are kept, and a run that was cut off goes on where it was.
 """
 
 import hashlib
@@ -12,30 +13,32 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
 import soundfile
+from torch import Tensor
 
 from musilingo_core.data.choices import Choice, read_choices
 from musilingo_core.data.manifest import Example, FeatureFiles, kept_rows, read_manifest
-from musilingo_core.engine import ChatEngine
+from musilingo_core.engine import ChatEngine, Said
 from musilingo_core.errors import ConfigError, ManifestError
-from musilingo_core.features import ID_DIGITS, Clip, FeatureCache
+from musilingo_core.features import ID_DIGITS, Clip, FeatureCache, clip_id
 from musilingo_core.metrics import Bert, bootstrap, score_all
-from musilingo_core.prompt import Message, assistant, user
+from musilingo_core.prompt import Message, assistant, user, with_options
 from musilingo_core.sampling import Sampling
 
 RIGHT, WRONG, NOISE, NONE = "right song", "wrong song", "noise", "no music"
 CONTROLS = (RIGHT, WRONG, NOISE, NONE)
 MATCHED = "matched"
-GREEDY = Sampling(temperature=0.0)
+# How everything that is measured is asked: the page's answers without its dice, as long as there.
+GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=200)
 NOISE_S = 60.0  # length of the noise: questions may name moments
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-TOGETHER = 8  # questions asked in one batch
+TOGETHER = 8  # open questions asked in one batch; the options of one question are a batch anyway
 Status = Callable[[str, float | None], None]
 Key = tuple[int, str, str]  # a question's number, what is heard, how it is asked
 Row = dict[str, Any]
@@ -52,6 +55,7 @@ class Figure:
         control: What was heard; one of `CONTROLS`, or empty where that is part of the metric.
         value: From 0 to 1; None where it could not be computed.
         low, high: 95 % interval, a bootstrap over tracks.
+        chance: What a guess among the options is worth; None where there are none.
         examples: How many.
         tracks: Of so many tracks.
         missing: Why there is no value.
@@ -65,6 +69,7 @@ class Figure:
     high: float | None
     examples: int
     tracks: int
+    chance: float | None = None
     missing: str = ""
 
 
@@ -117,7 +122,8 @@ def evaluate(
         controls: Some of `CONTROLS`; the right song always.
         limit: Most questions, drawn at random.
         generate: Whether questions with options are also put as MuChoMusic's own script does, with
-            the options in the prompt, and the answer read from what the model writes.
+            the options in the prompt (but no example before them), and the answer read from what
+            the model writes.
         sampling: Of open answers.
         bert: The model of BERTScore.
         seed: Of every draw.
@@ -140,6 +146,7 @@ def evaluate(
         "model": engine.name,
         "weights": weights_digest(engine),
         "data": hashlib.sha256(Path(data).read_bytes()).hexdigest()[:16],
+        "music": music_digest(questions),
         "settings": [split, limit, generate, asdict(sampling), seed],
     }
     said = Predictions(Path(folder), run)
@@ -158,8 +165,9 @@ def evaluate(
             said.get_all(cases, partial(ask, clips, sampling))
     figures = list(_figures(questions, said, kept, bert, seed))
     if WRONG in kept:
-        figures += matched(clips, questions, heard, said, seed)
-    record = {"command": command, "seed": seed, "commit": commit(), "skipped": len(skipped), **run}
+        figures += matched(clips, questions, said, seed)
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in said.rows.values()))
+    record = {"command": command, "seed": seed, "commit": commits, "skipped": len(skipped), **run}
     write_figures(figures, record, folder)
     return figures
 
@@ -236,6 +244,12 @@ class Clips:
         self.engine.cache.put(self._noise)
         return self._noise.clip_id
 
+    @cache  # noqa: B019 – lives as long as the run
+    def prior(self, question: str, options: tuple[str, ...]) -> Tensor:
+        """(options,): what `choose` takes off, the same for whatever is heard."""
+        asked = with_options([user(question)], options)
+        return self.engine.log_likelihoods(asked, options)
+
     @cached_property
     def _noise(self) -> Clip:
         rate = self.engine.model.audio_tower.sample_rate
@@ -248,6 +262,8 @@ class Clips:
 
 class Predictions:
     """What a model said, kept as it comes: `predictions.jsonl`, and `run.json` beside it.
+
+    Each row has the commit that it was made at, for a run may go on at a later one.
 
     Args:
         folder: Where they are.
@@ -265,6 +281,7 @@ class Predictions:
         if self._path.exists() and (not about.exists() or about.read_text("utf-8") != text):
             raise ConfigError(f"{folder} holds another run; please choose another folder.")
         about.write_text(text, encoding="utf-8")
+        self._commit = commit()
         self.rows: dict[Key, Row] = {}
         for row in kept_rows(self._path):
             self.rows[row["number"], row["control"], row["kind"]] = row
@@ -279,7 +296,8 @@ class Predictions:
         new = [key for key in cases if key not in self.rows]
         for key, row in zip(new, ask([cases[key] for key in new]) if new else [], strict=True):
             number, control, kind = key
-            self.rows[key] = {"number": number, "control": control, "kind": kind, **row}
+            about = {"number": number, "control": control, "kind": kind, "commit": self._commit}
+            self.rows[key] = about | row
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(self.rows[key], ensure_ascii=False) + "\n")
         return [self.rows[key] for key in cases]
@@ -295,36 +313,46 @@ def controls_of(
         NONE: [None] * len(questions),
     }
     if WRONG in controls:
-        places[WRONG] = [questions[n].clip for n in partners(questions, seed)]
+        places[WRONG] = [questions[n].clip for n, _ in partners(questions, seed)]
     return {control: places[control] for control in controls}
 
 
-def partners(questions: Sequence[Question], seed: int = 0) -> list[int]:
+def partners(questions: Sequence[Question], seed: int = 0) -> list[tuple[int, bool]]:
     """For each question another one, of another track, whose right answers are others.
 
-    Where one asks the same, it is taken: its song answers the question otherwise.
+    Where one asks the same, in the same words or else of the same topics, it is taken: its song
+    answers the question otherwise. Of open questions any other text counts as another answer; where
+    it only says the same in other words, the wrong song is as good as the right one.
+
+    Returns:
+        The number of the other, and whether it asks the same: if not, its song may have the same
+        answer.
 
     Raises:
         ConfigError: There is none.
     """
+    numbers: dict[tuple[str, ...], list[int]] = {}
+    for number, question in enumerate(questions):
+        for name in {("words", *question.turns), ("topics", *question.topics), ()}:
+            numbers.setdefault(name, []).append(number)
     found = []
     for number, question in enumerate(questions):
-        dice = Random(f"{seed}-{number}")
-        others = [
-            n
-            for n, other in enumerate(questions)
-            if other.track != question.track and other.references != question.references
-        ]
-        if not others:
+        topics = [("topics", *question.topics)] if question.topics else []
+        for name in [("words", *question.turns), *topics, ()]:
+            others = [
+                n
+                for n in numbers[name]
+                if questions[n].track != question.track
+                and questions[n].references != question.references
+            ]
+            if others:
+                found.append((Random(f"{seed}-{number}").choice(others), name != ()))
+                break
+        else:
             raise ConfigError(
                 "For the wrong song there must be another track with another answer, and there is "
                 f"none for “{question.turns[0]}” ({question.clip})."
             )
-        alike = [
-            n for n in others
-            if questions[n].turns == question.turns or questions[n].topics == question.topics != ()
-        ]  # fmt: skip
-        found.append(dice.choice(alike or others))
     return found
 
 
@@ -344,6 +372,7 @@ def _heard(clips: Clips, place: str | None) -> str | None:
 def _answer(clips: Clips, sampling: Sampling, cases: Sequence[Case]) -> list[Row]:
     """Open answers to all turns, each with the model's own before it."""
     talks: list[list[Message]] = [[] for _ in cases]
+    told: list[list[Said]] = [[] for _ in cases]
     for turn in range(max(len(question.turns) for question, _ in cases)):
         going = [n for n, (question, _) in enumerate(cases) if turn < len(question.turns)]
         for n in going:
@@ -354,24 +383,27 @@ def _answer(clips: Clips, sampling: Sampling, cases: Sequence[Case]) -> list[Row
             talks[n].append(user(text, clip))
         answers = clips.engine.replies([talks[n] for n in going], sampling)
         for n, answer in zip(going, answers, strict=True):
-            talks[n].append(assistant(answer))
+            talks[n].append(assistant(answer.text))
+            told[n].append(answer)
     return [
         {
             "heard": place,
             "questions": question.turns,
             "references": question.references,
-            "predictions": [message["content"][0]["text"] for message in talk[1::2]],
+            "predictions": [said.text for said in answers],
+            "finished": [said.finished for said in answers],
         }
-        for (question, place), talk in zip(cases, talks, strict=True)
+        for (question, place), answers in zip(cases, told, strict=True)
     ]
 
 
 def _choose(clips: Clips, _: Sampling, cases: Sequence[Case]) -> list[Row]:
-    """The likeliest options."""
+    """The likeliest options; of equally likely ones the first."""
     rows = []
     for question, place in cases:
         messages = [user(question.turns[0], _heard(clips, place))]
-        probabilities = clips.engine.choose(messages, question.options)
+        prior = clips.prior(question.turns[0], question.options)
+        probabilities = clips.engine.choose(messages, question.options, prior=prior)
         best = max(range(len(probabilities)), key=probabilities.__getitem__)
         row = {
             "heard": place,
@@ -397,8 +429,8 @@ def _letter(clips: Clips, sampling: Sampling, cases: Sequence[Case]) -> list[Row
             "heard": place,
             "question": question.turns[0],
             "reference": question.references[0],
-            "written": written,
-            "prediction": read_option(written, question.options),
+            "written": written.text,
+            "prediction": read_option(written.text, question.options),
         }
         for (question, place), written in zip(
             cases, clips.engine.replies(talks, sampling), strict=True
@@ -463,7 +495,8 @@ def _accuracies(
         hits = [float(row["prediction"] == row["reference"]) for row in rows]
         tracks = [questions[n].track for n in part]
         name = f"{metric}, {topic}" if topic else metric
-        yield _figure(data, name, control, hits, tracks, seed)
+        chance = float(np.mean([1 / len(questions[n].options) for n in part]))
+        yield _figure(data, name, control, hits, tracks, seed, chance)
         if kind == "letter" and not topic:
             read = [float(bool(row["prediction"])) for row in rows]
             yield _figure(
@@ -492,49 +525,56 @@ def _texts(
     for score in score_all(predictions, references, tracks, bert, seed=seed):
         yield Figure(
             data, f"{score.family} {score.name}", control, score.value, score.low, score.high,
-            len(tracks), len(set(tracks)), score.missing,
+            len(tracks), len(set(tracks)), missing=score.missing,
         )  # fmt: skip
+    finished = [float(f) for n in numbers for f in said.rows[n, control, "answer"]["finished"]]
+    yield _figure(data, "answers that end by themselves", control, finished, tracks, seed)
 
 
 def matched(
     clips: Clips,
     questions: Sequence[Question],
-    heard: dict[str, list[str | None]],
     said: Predictions,
     seed: int,
 ) -> list[Figure]:
     """How often a reference is likelier under its own song than under one with another reference.
 
-    Of an example with several turns, the first counts.
+    Only where that one is asked the same, or its answer might be the same; how many are, is a
+    figure of its own. Of an example with several turns, the first counts.
     """
+    others = partners(questions, seed)
     figures = []
     for data in dict.fromkeys(question.data for question in questions):
         numbers = [n for n, question in enumerate(questions) if question.data == data]
-        hits = []
-        for n in numbers:
-            places = (heard[RIGHT][n], heard[WRONG][n])
-            case = {(n, "", MATCHED): (questions[n], places)}
-            (row,) = said.get_all(case, partial(_likelihoods, clips))
-            hits.append(float(row["right"] > row["wrong"]))
+        alike = [float(others[n][1]) for n in numbers]
         tracks = [questions[n].track for n in numbers]
-        figures.append(_figure(data, MATCHED, "", hits, tracks, seed))
+        figures.append(_figure(data, "another song is asked the same", "", alike, tracks, seed))
+        hits, tracks = [], []
+        for n in numbers:
+            other, same = others[n]
+            if same:
+                places = (questions[n].clip, questions[other].clip)
+                case = {(n, "", MATCHED): (questions[n], places)}
+                (row,) = said.get_all(case, partial(_likelihoods, clips))
+                hits.append(float(row["right"] > row["wrong"]))
+                tracks.append(questions[n].track)
+        if hits:
+            figures.append(_figure(data, MATCHED, "", hits, tracks, seed, 0.5))
     return figures
 
 
-def _likelihoods(clips: Clips, cases: Sequence[tuple[Question, Sequence[str | None]]]) -> list[Row]:
-    """Mean log likelihoods of references under two songs each."""
+def _likelihoods(clips: Clips, cases: Sequence[tuple[Question, tuple[str, str]]]) -> list[Row]:
+    """Mean log likelihoods of references under two songs each, options listed as `choose` does."""
     rows = []
     for question, places in cases:
-        right, wrong = (
-            float(
-                clips.engine.log_likelihoods(
-                    [user(question.turns[0] or None, _heard(clips, place))],
-                    question.references[:1],
-                )
-            )
-            for place in places
-        )
-        rows.append({"right": round(right, 5), "wrong": round(wrong, 5)})
+        row: Row = {"heard": places}
+        for name, place in zip(("right", "wrong"), places, strict=True):
+            asked = [user(question.turns[0] or None, clips.get(place))]
+            if question.options:
+                asked = with_options(asked, question.options)
+            (likelihood,) = clips.engine.log_likelihoods(asked, question.references[:1])
+            row[name] = round(float(likelihood), 5)
+        rows.append(row)
     return rows
 
 
@@ -545,10 +585,11 @@ def _figure(
     values: Sequence[float],
     tracks: Sequence[str],
     seed: int,
+    chance: float | None = None,
 ) -> Figure:
     low, high = bootstrap(values, tracks, seed=seed)
     mean = float(np.mean(values))
-    return Figure(data, metric, control, mean, low, high, len(values), len(set(tracks)))
+    return Figure(data, metric, control, mean, low, high, len(values), len(set(tracks)), chance)
 
 
 def write_figures(figures: Sequence[Figure], record: dict[str, Any], folder: str | Path) -> None:
@@ -563,11 +604,15 @@ def write_figures(figures: Sequence[Figure], record: dict[str, Any], folder: str
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """Runs' figures as one Markdown table, a row a metric, a column a control, in per cent.
 
+    The commands that made them stand below it, by the numbers that rows have.
+
     Args:
         runs: The content of `scores.json` of each.
     """
-    head = ["model", "data", "metric", *CONTROLS, "examples (tracks)", "seed", "commit"]
-    lines = [f"| {' | '.join(head)} |", "|---|---|---|" + "--:|" * 4 + "--:|--:|---|"]
+    head = ["model", "data", "metric", *CONTROLS, "chance"]
+    head += ["examples (tracks)", "seed", "commit", "command"]
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|" + "--:|" * 7 + "---|--:|"]
+    commands = [*dict.fromkeys(run["command"] for run in runs if run["command"])]
     notes: dict[str, None] = {}
     for run in runs:
         rows: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
@@ -581,11 +626,13 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
                 cells[0] = _cell(by_control[""])
             one = next(iter(by_control.values()))
             size = f"{one['examples']} ({one['tracks']})"
-            about = [size, str(run["seed"]), run["commit"]]
+            chance = "" if one["chance"] is None else f"{100 * one['chance']:.0f}"
+            made = str(commands.index(run["command"]) + 1) if run["command"] else ""
+            about = [chance, size, str(run["seed"]), run["commit"], made]
             lines.append(f"| {' | '.join([run['model'], data, metric, *cells, *about])} |")
-    commands = dict.fromkeys(run["command"] for run in runs if run["command"])
-    made = ["", "```bash", *commands, "```"] if commands else []
-    return "\n".join([*lines, *made, "", *(f"- {note}" for note in notes)]).rstrip() + "\n"
+    numbered = [f"{number}. `{command}`" for number, command in enumerate(commands, start=1)]
+    below = [part for part in (numbered, [f"- {note}" for note in notes]) if part]
+    return "\n\n".join("\n".join(part) for part in (lines, *below)) + "\n"
 
 
 def _cell(figure: dict[str, Any] | None) -> str:
@@ -610,6 +657,15 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return version("musilingo-chat")
     return done.stdout.strip()
+
+
+def music_digest(questions: Sequence[Question]) -> str:
+    """Tells the music that is asked about apart, by the bytes of its files."""
+    files = {
+        q.clip.partition("#")[0] if FeatureFiles.is_features(q.clip) else q.clip for q in questions
+    }
+    there = [file for file in sorted(files) if Path(file).is_file()]  # asking says what is not
+    return hashlib.sha256("".join(clip_id(file, "") for file in there).encode()).hexdigest()[:16]
 
 
 def weights_digest(engine: ChatEngine) -> str:

@@ -4,7 +4,7 @@ The loop is pulled: one forward pass when one token is asked for, nothing when i
 closed. Several prompts may share each pass. Sampling filters are transformers' own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -53,11 +53,15 @@ def decode_together(
     sampling: Sampling,
     stop_ids: Sequence[int] = (),
     never: Sequence[int] = (),
+    done: Callable[[int], bool] = lambda number: False,
 ) -> Iterator[tuple[int, int]]:
     """Yields (number of its prompt, token id) for several prompts that are computed in one batch.
 
     What all prompts begin with is computed once. Each is answered as `decode` would answer it
-    alone, but for rounding. Arguments as there.
+    alone, but for rounding. Arguments as there, and:
+
+    Args:
+        done: Whether a prompt's reply has ended; asked after each of its tokens.
     """
     cache = DynamicCache(config=language_model.config)
     dice = [_dice(sampling) for _ in prompts]
@@ -73,8 +77,9 @@ def decode_together(
             token = _choose(logits[row : row + 1], said[number], filters, dice[number])
             if token not in stop_ids:
                 said[number].append(token)
-                going.append(row)
                 yield number, token
+                if not done(number):
+                    going.append(row)
         if not going:
             return
         if len(going) < len(open_):

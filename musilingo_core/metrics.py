@@ -32,6 +32,7 @@ Values = NDArray[np.float64]
 Statistic = Callable[[NDArray[np.intp]], float]  # of the examples with these numbers
 
 DRAWS = 1000  # of the bootstrap
+DEVIATIONS = 1.96  # from the mean of a normal distribution to the ends of 95 %
 WORDNET_FOLDER = Path("/usr/share/wordnet")  # of Debian's package wordnet-base
 ORDERS = 4  # BLEU counts one to four words in a row
 MAX_TOKENS = 512  # what BERT and RoBERTa can read
@@ -390,18 +391,6 @@ def _match(
     return precision, recall, 2 * precision * recall / both if both else 0.0
 
 
-def accuracy(truth: Labels, said: Labels) -> float:
-    """The share said right.
-
-    Raises:
-        ValueError: The two do not match in length, or are empty.
-    """
-    hits = [bool(t == s) for t, s in zip(truth, said, strict=True)]
-    if not hits:
-        raise ValueError("no answers have no accuracy")
-    return sum(hits) / len(hits)
-
-
 def balanced_accuracy(truth: Labels, said: Labels) -> float:
     """The mean over the classes of the truth of the share said right, so that none outweighs.
 
@@ -425,11 +414,13 @@ def bootstrap(
     """95 % percentile interval of a mean, or of any statistic, over whole groups.
 
     Examples of one track are alike, so tracks are drawn with replacement, each with all of its
-    examples. With one group there is nothing to draw, and both ends are the value itself.
+    examples. With one group there is nothing to draw, and both ends are the value itself. Where
+    each draw gives 0, or each gives 1, draws say nothing of what was not met: then it is Wilson's
+    interval for so many groups (Wilson 1927, https://doi.org/10.2307/2276774).
 
     Args:
-        values: One value an example, for their mean; or a function from the numbers of the
-            examples drawn (an example drawn twice is there twice) to a value, such as
+        values: One value an example, from 0 to 1, for their mean; or a function from the numbers of
+            the examples drawn (an example drawn twice is there twice) to such a value, as
             `lambda drawn: balanced_accuracy(truth[drawn], said[drawn])` on arrays.
         groups: The group of each example.
         draws: How many times to draw.
@@ -449,6 +440,9 @@ def bootstrap(
         drawn = dice.integers(len(numbers), size=len(numbers))
         times = np.bincount(drawn, minlength=len(numbers))
         results.append(statistic(np.repeat(np.arange(len(groups)), times[group_of])))
+    if set(results) in ({0.0}, {1.0}):
+        width = DEVIATIONS**2 / (len(numbers) + DEVIATIONS**2)
+        return (1 - width, 1.0) if results[0] else (0.0, width)
     low, high = np.percentile(results, [2.5, 97.5])
     return float(low), float(high)
 

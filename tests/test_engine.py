@@ -9,7 +9,7 @@ import torch
 
 from musilingo_core.audio import AudioLimits
 from musilingo_core.encoders import fingerprint
-from musilingo_core.engine import ChatEngine, hear
+from musilingo_core.engine import ChatEngine, Said, hear
 from musilingo_core.errors import (
     AudioError,
     AudioTooLong,
@@ -189,6 +189,8 @@ def test_choosing_takes_off_what_is_likely_without_music(engine: ChatEngine, wav
     unheard = engine.log_likelihoods(with_options([user("How fast?")], options), options)
     assert engine.choose(asked, options) == pytest.approx((heard - unheard).softmax(0).tolist())
     assert engine.choose(asked, options, raw=True) == pytest.approx(heard.softmax(0).tolist())
+    known = engine.choose(asked, options, prior=heard)
+    assert known == pytest.approx([1 / 3] * 3)
     assert not torch.allclose(heard, unheard)
     assert sum(engine.choose(asked, options)) == pytest.approx(1)
 
@@ -255,15 +257,37 @@ def test_replies_are_those_that_each_question_gets_alone(engine: ChatEngine, wav
         [user("What is it?")],
     ]
     alone = [engine.reply(talk, GREEDY).text() for talk in talks]
-    assert engine.replies(talks, GREEDY) == alone
+    assert [said.text for said in engine.replies(talks, GREEDY)] == alone
     assert len(set(alone)) == len(alone)
     assert engine.replies([], GREEDY) == []
 
 
-def test_replies_stop_at_stop_strings(engine: ChatEngine) -> None:
-    talks = [[user("What is it?")], [user("And the drums?")]]
-    texts = engine.replies(talks, GREEDY)
-    engine.processor.stop_strings = [texts[0][2:5]]
-    stopped = engine.replies(talks, GREEDY)
-    assert stopped == [engine.reply(talk, GREEDY).text() for talk in talks]
-    assert stopped[0] == texts[0][:2].rstrip()
+def test_a_stop_string_finishes_a_reply_and_its_computing(
+    engine: ChatEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talks = [[user("What is it?")], [user("Who sings?")]]
+    whole = engine.replies(talks, GREEDY)
+    assert not any(said.finished for said in whole)  # both were cut
+    stops = [said.text[at : at + 2] for said, at in zip(whole, (3, 4), strict=True)]
+    ends = [min(said.text.find(s) for s in stops if s in said.text) for said in whole]
+    monkeypatch.setattr(engine.processor, "stop_strings", stops)
+    rows: list[int] = []
+    forward = engine.model.language_model.forward
+
+    def noted(**given: Any) -> Any:
+        outputs = forward(**given)
+        rows.append(len(outputs.logits))
+        return outputs
+
+    monkeypatch.setattr(engine.model.language_model, "forward", noted)
+    assert engine.replies(talks, GREEDY) == [
+        Said(said.text[:end].rstrip(), finished=True) for said, end in zip(whole, ends, strict=True)
+    ]
+    assert rows[-1] == 1 and len(rows) < 12  # one goes on alone, neither to the end
+
+
+def test_a_reply_that_ends_with_its_own_token_is_finished(
+    engine: ChatEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_bounds", lambda: (range(len(engine.processor.tokenizer)), []))
+    assert engine.replies([[user("What is it?")]], GREEDY) == [Said("", finished=True)]

@@ -8,7 +8,7 @@ import torch
 
 from musilingo_core.data.choices import Choice, write_choices
 from musilingo_core.data.manifest import Example, write_features, write_manifest
-from musilingo_core.engine import ChatEngine
+from musilingo_core.engine import ChatEngine, Said
 from musilingo_core.errors import ConfigError, ManifestError
 from musilingo_core.evaluation import (
     CONTROLS,
@@ -23,6 +23,7 @@ from musilingo_core.evaluation import (
     table,
 )
 from musilingo_core.features import Clip
+from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
 from tests.conftest import make_clip
 
@@ -81,7 +82,7 @@ class Knowing:
     """Makes an engine choose by a rule instead of its weights."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rows_to_answer: dict[int, int]) -> None:
-        def choose(self: ChatEngine, messages: Any, options: Any, raw: bool = False) -> list[float]:
+        def choose(self: ChatEngine, messages: Any, options: Any, **_: Any) -> list[float]:
             clip = next((p for p in messages[0]["content"] if p["type"] == "clip"), None)
             best = 2
             if clip is not None:
@@ -104,6 +105,7 @@ def test_one_who_hears_is_right_with_the_right_song_only(
         figures, "accuracy, even", NONE
     ).value == 0.5
     assert figure(figures, "accuracy").tracks == 4
+    assert odd.chance == pytest.approx(1 / 3)  # three options
 
 
 def test_predictions_stay_beside_their_scores(
@@ -126,6 +128,25 @@ def test_predictions_stay_beside_their_scores(
     assert f"| tiny | choices | accuracy | {100 * value:.1f} (" in text
 
 
+def test_what_is_likely_without_music_is_found_once_for_all_controls(
+    engine: ChatEngine, choices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[Any] = []
+    original = ChatEngine.log_likelihoods
+
+    def counted(self: ChatEngine, messages: Any, replies: Any) -> torch.Tensor:
+        scored.append(messages)
+        return original(self, messages, replies)
+
+    monkeypatch.setattr(ChatEngine, "log_likelihoods", counted)
+    evaluate(engine, choices, tmp_path / "run", controls=["noise"])
+    assert len(scored) == 4 + 4 + 1  # the four clips share question and options
+    rows = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").open()]
+    noise = [user("How fast?", Clips(engine).noise())]
+    engine.cache.put(Clips(engine)._noise)
+    assert rows[4]["probabilities"] == pytest.approx(engine.choose(noise, OPTIONS), abs=1e-4)
+
+
 def test_a_run_that_was_cut_off_asks_only_what_is_left(
     engine: ChatEngine, choices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,18 +157,35 @@ def test_a_run_that_was_cut_off_asks_only_what_is_left(
     asked: list[Any] = []
     original = ChatEngine.choose
 
-    def counted(self: ChatEngine, messages: Any, *more: Any) -> list[float]:
+    def counted(self: ChatEngine, messages: Any, *more: Any, **given: Any) -> list[float]:
         asked.append(messages)
-        return original(self, messages, *more)
+        return original(self, messages, *more, **given)
 
     monkeypatch.setattr(ChatEngine, "choose", counted)
+    before = json.loads((tmp_path / "run/scores.json").read_text())["commit"]
+    monkeypatch.setattr("musilingo_core.evaluation.commit", lambda: "later")
     assert evaluate(engine, choices, tmp_path / "run") == whole
     assert len(asked) == 16 - 5
+    record = json.loads((tmp_path / "run/scores.json").read_text())
+    assert record["commit"] == f"{before}, later"  # both had a part in it
+    assert [json.loads(line)["commit"] for line in path.open()][3:7] == [before] * 2 + ["later"] * 2
+
+
+def test_a_folder_is_of_one_model_one_seed_and_the_same_music(
+    engine: ChatEngine, choices: Path, tmp_path: Path
+) -> None:
+    evaluate(engine, choices, tmp_path / "run", controls=[])
     with pytest.raises(ConfigError, match="another run"):
-        evaluate(engine, choices, tmp_path / "run", seed=1)
+        evaluate(engine, choices, tmp_path / "run", controls=[], seed=1)
     engine.model.multi_modal_projector.weight.data += 1
     with pytest.raises(ConfigError, match="another run"):
-        evaluate(engine, choices, tmp_path / "run")
+        evaluate(engine, choices, tmp_path / "run", controls=[])
+    engine.model.multi_modal_projector.weight.data -= 1
+    names = [f"clip-{n}" for n in range(1, 5)]
+    made = [replace(make_clip(5, key=name), fingerprint=engine.fingerprint) for name in names]
+    write_features(made, tmp_path / "f.safetensors")
+    with pytest.raises(ConfigError, match="another run"):
+        evaluate(engine, choices, tmp_path / "run", controls=[])
 
 
 def test_open_answers_are_scored_turn_by_turn(
@@ -161,6 +199,8 @@ def test_open_answers_are_scored_turn_by_turn(
     ]
     first = next(row for row in rows if row["kind"] == "answer")
     assert first["questions"] == ["What is it?", "Why?"] and len(first["predictions"]) == 2
+    assert first["finished"] == [False, False]  # cut at four tokens
+    assert figure(figures, "answers that end by themselves").value == 0
     assert {f.control for f in figures if f.metric == "legacy BLEU"} == set(CONTROLS)
     bert = figure(figures, "proper BERTScore F1")
     assert bert.value is None and bert.missing
@@ -177,7 +217,30 @@ def test_matched_compares_a_reference_under_two_songs(
     monkeypatch.setattr(ChatEngine, "log_likelihoods", likelihoods)
     figures = evaluate(engine, manifest, tmp_path / "run", sampling=SHORT)
     found = figure(figures, "matched", "")
-    assert (found.value, found.examples) == (0.75, 4)  # nothing is known of the caption
+    assert (found.value, found.examples, found.chance) == (1, 3, 0.5)
+    alike = figure(figures, "another song is asked the same", "")
+    assert (alike.value, alike.examples) == (0.75, 4)  # there is no other caption
+    rows = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").open()]
+    heard = [row["heard"] for row in rows if row["kind"] == "matched"]
+    assert [(own[-6:], wrong[-6:]) for own, wrong in heard[:2]] == [
+        ("clip-1", "clip-3"), ("clip-2", "clip-3")
+    ]  # fmt: skip
+
+
+def test_matched_lists_the_options_as_choosing_does(
+    engine: ChatEngine, choices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Knowing(monkeypatch, {})
+    listed: list[Any] = []
+
+    def likelihoods(self: ChatEngine, messages: Any, replies: Any) -> torch.Tensor:
+        listed.append(messages[0]["content"][-1]["options"])
+        return torch.zeros(len(replies))
+
+    monkeypatch.setattr(ChatEngine, "log_likelihoods", likelihoods)
+    figures = evaluate(engine, choices, tmp_path / "run")
+    assert listed == [list(OPTIONS)] * (1 + 2 * 4)  # once without music, under two songs each
+    assert figure(figures, "matched", "").value == 0
 
 
 def test_wrong_songs_are_other_tracks_with_other_answers() -> None:
@@ -190,10 +253,11 @@ def test_wrong_songs_are_other_tracks_with_other_answers() -> None:
     questions.append(Question("d", "5", "e", ("Who?",), ("a man",), topics=("voice",)))
     for seed in range(5):
         found = partners(questions, seed)
-        for question, n in zip(questions[:5], found, strict=False):
+        for question, (n, same) in zip(questions[:5], found, strict=False):
             other = questions[n]
             assert other.track != question.track and other.references != question.references
-            assert other.turns == question.turns  # where one asks the same, it is taken
+            assert other.turns == question.turns and same  # where one asks the same, it is taken
+        assert not found[5][1]
     assert len({tuple(partners(questions, seed)) for seed in range(5)}) > 1
     with pytest.raises(ConfigError, match="another track"):
         partners(questions[:2])
@@ -211,14 +275,15 @@ def test_written_answers_are_read_by_the_published_rule(written: str, means: str
 
 
 def test_options_in_the_prompt_are_asked_if_wanted(
-    engine: ChatEngine, choices: Path, tmp_path: Path
+    engine: ChatEngine, choices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = evaluate(
-        engine, choices, tmp_path / "run", controls=[], generate=True, sampling=SHORT
-    )
-    named = figure(figures, "an option was named, published prompt")
+    """Right answers are slow, fast, neither, slow."""
+    written = [Said(text, True) for text in ("A", "A or B", "(B)", "It is fast.")]
+    monkeypatch.setattr(ChatEngine, "replies", lambda self, talks, sampling: written)
+    figures = evaluate(engine, choices, tmp_path / "run", controls=[], generate=True)
+    assert figure(figures, "an option was named, published prompt").value == 3 / 4
     right = figure(figures, "accuracy, published prompt")
-    assert 0 <= right.value <= named.value <= 1
+    assert (right.value, right.chance) == (1 / 4, pytest.approx(1 / 3))
     rows = [
         json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()
     ]
@@ -247,8 +312,9 @@ def test_features_of_another_encoder_are_refused(engine: ChatEngine, tmp_path: P
 
 def test_the_table_has_a_column_a_control_and_the_commands() -> None:
     cell = {"data": "d", "metric": "accuracy", "value": 0.5, "low": 0.25, "high": 0.75}
-    cell |= {"examples": 8, "tracks": 4, "missing": ""}
+    cell |= {"examples": 8, "tracks": 4, "chance": 0.25, "missing": ""}
     empty = cell | {"metric": "proper METEOR", "value": None, "missing": "METEOR needs WordNet."}
+    empty |= {"chance": None}
     run = {
         "model": "m", "seed": 3, "commit": "abc", "command": "musilingo evaluate d",
         "figures": [
@@ -256,7 +322,14 @@ def test_the_table_has_a_column_a_control_and_the_commands() -> None:
             empty | {"control": RIGHT},
         ],
     }  # fmt: skip
-    lines = table([run]).splitlines()
-    assert lines[2] == "| m | d | accuracy | 50.0 (25–75) |  |  | 25.0 (25–75) | 8 (4) | 3 | abc |"
-    assert lines[3].startswith("| m | d | proper METEOR |  |  |  |  |")
-    assert "musilingo evaluate d" in lines and "- proper METEOR: METEOR needs WordNet." in lines
+    lines = table([run, run | {"command": "musilingo evaluate e", "seed": 4}]).splitlines()
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    assert lines[2] == (
+        "| m | d | accuracy | 50.0 (25–75) |  |  | 25.0 (25–75) | 25 | 8 (4) | 3 | abc | 1 |"
+    )
+    assert lines[3] == "| m | d | proper METEOR |  |  |  |  |  | 8 (4) | 3 | abc | 1 |"
+    assert lines[4].endswith("| 8 (4) | 4 | abc | 2 |")
+    assert lines[6:] == [
+        "", "1. `musilingo evaluate d`", "2. `musilingo evaluate e`", "",
+        "- proper METEOR: METEOR needs WordNet.",
+    ]  # fmt: skip

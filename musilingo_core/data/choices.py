@@ -28,7 +28,8 @@ MUCHOMUSIC = "MuChoMusic"
 OPTION_COLUMNS = (
     "correct_answer", "distractor_1_answer", "distractor_2_answer", "distractor_3_answer",
 )  # fmt: skip
-_PROMPT = re.compile(r"\s*Question:\s*(.*?)\s*Options:\s*\(A\)", re.DOTALL)
+# The last question: as published, an example with its answer may stand before it.
+_PROMPT = re.compile(r".*Question:\s*(.*?)\s*Options:\s*\(A\)", re.DOTALL)
 
 
 @dataclass(frozen=True)

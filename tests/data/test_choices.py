@@ -104,6 +104,21 @@ def test_right_options_of_the_table_stand_anywhere(tmp_path: Path) -> None:
     assert {choice.answer for choice in choices} == {0, 1, 2, 3}
 
 
+def test_an_example_before_the_question_is_not_asked(tmp_path: Path) -> None:
+    """The prompt that the published script makes with its default settings."""
+    example = (
+        "Question: What rhythm pattern do the digital drums primarily follow in this pop music "
+        "piece? \n Options: (A) Four on the floor. (B) Off-beat syncopation. (C) Scat singing. "
+        "(D) E-guitar playing a simple melody. \n The correct answer is: A"
+    )
+    asked = PUBLISHED["prompt"].replace("What rhythm pattern", "Which words")
+    (tmp_path / "415600.mp3").write_bytes(b"x")
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps([PUBLISHED | {"prompt": f"{example}\n {asked}"}]))
+    (choice,), _ = read_choices(path, tmp_path)
+    assert choice.question == "Which words do the digital drums follow?"
+
+
 @pytest.mark.parametrize("change", [{"answer_orders": [1, 2, 3]}, {"prompt": "?"}, {"answers": 4}])
 def test_damaged_muchomusic_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
     (tmp_path / "415600.mp3").write_bytes(b"x")
