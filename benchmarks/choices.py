@@ -1,18 +1,20 @@
 """Writes the starter's multiple-choice test and its descriptions, for `musilingo evaluate`.
 
     python -m benchmarks.choices --music data/test/manifest.jsonl \
-        --rendered data/scores/manifest.jsonl --output data/choices
+        --rendered data/scores/manifest.jsonl --sung data/sung/manifest.jsonl --output data/choices
 
 Questions of four options (three for tempo) about instrument, genre, mood, voice, tempo and manner
-of clips of 12 s, of 60 s and whole, each class as often as the others; wrong options are surely
-wrong. The truth is the encoder's tag heads' (*teacher*) or certain (rendered scores). Questions are
-worded as in no training data. ``choices-LENGTH.jsonl`` are the questions,
+of clips of 12 s, of 60 s and whole, each class as often as the others. Wrong options are surely
+wrong, and are right elsewhere; what is printed as *by options alone* is what one would score who
+knows only how often each option is right. The truth is the encoder's tag heads' (*teacher*) or
+certain (rendered scores, songs that synthetic voices sing). Questions are worded as in no training
+data. ``choices-LENGTH.jsonl`` are the questions,
 ``descriptions-LENGTH.jsonl`` what a description of each song would say; ``features.safetensors``
 the clips.
 """
 
 import argparse
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from benchmarks.truths import Case, hear_all
 from musilingo_core import load_engine
 from musilingo_core.data.choices import Choice, write_choices
 from musilingo_core.data.dialogues import NAMES, SINGERS, TEMPI, summary
-from musilingo_core.data.facts import OPPOSED, Facts
+from musilingo_core.data.facts import Facts
 from musilingo_core.data.manifest import Example, write_features, write_manifest
 from musilingo_core.features import Clip
 
@@ -32,7 +34,7 @@ QUESTIONS = {
     "instrument": ("Which instrument carries this piece?", "What is the chief instrument here?"),
     "genre": ("Which style would you file this under?", "What genre do we have here?"),
     "mood": ("Which mood does it put you in?", "What sort of feeling is in it?"),
-    "voice": ("Whose singing is it?", "Who can be heard singing?"),
+    "voice": ("Who is at the microphone?", "Who can be heard singing?"),
     "tempo": ("At what pace is it played?", "Would you call it fast or slow?"),
     "manner": ("Which describes the playing best?", "How is it played?"),
 }
@@ -52,8 +54,8 @@ TRUTHS: dict[str, Callable[[Facts], tuple[str, list[str]]]] = {
     ),
     "genre": lambda facts: (facts.genre, list(facts.not_genres)),
     "mood": lambda facts: (
-        facts.moods[0] if facts.moods[0] in OPPOSED else "",
-        [m for m in OPPOSED.get(facts.moods[0], ()) if m not in facts.moods],
+        facts.moods[0].replace("neutral", ""),
+        list(facts.not_moods),
     ),
     "voice": lambda facts: (
         "" if facts.voice in ("", "some") else SINGERS[facts.voice],
@@ -69,7 +71,9 @@ ASKED = {
     "teacher": ("instrument", "genre", "mood", "tempo", "manner"),
     "teacher, pushed": ("voice",),
     "certain": ("instrument", "tempo"),
+    "certain, sung": ("voice",),
 }
+Options = tuple[Case, list[str]]  # a case and the wrong ones
 
 
 def questions(truth: str, cases: Sequence[Case], places: dict[str, str]) -> Iterator[Choice]:
@@ -81,19 +85,13 @@ def questions(truth: str, cases: Sequence[Case], places: dict[str, str]) -> Iter
         places: Where each clip is, by its id.
     """
     for topic in ASKED[truth]:
-        fewest_options = 3 if topic == "tempo" else OPTIONS
-        classes: defaultdict[str, list[tuple[Case, list[str]]]] = defaultdict(list)
-        for case in cases:
-            right, wrong = TRUTHS[topic](case.facts)
-            if right and len(wrong) >= fewest_options - 1:
-                classes[right].append((case, wrong))
-        large = {name: found for name, found in classes.items() if len(found) >= FEWEST}
-        if len(large) < 2:
+        classes = _fair(topic, cases)
+        if len(classes) < 2:
             continue
-        each = min(MOST, *map(len, large.values()))
-        for name in sorted(large):
+        each = min(MOST, *map(len, classes.values()))
+        for name in sorted(classes):
             dice = Random(f"{truth} {topic} {name}")
-            for case, wrong in dice.sample(large[name], each):
+            for case, wrong in dice.sample(classes[name], each):
                 options = [name, *dice.sample(wrong, min(OPTIONS - 1, len(wrong)))]
                 dice.shuffle(options)
                 yield Choice(
@@ -102,20 +100,53 @@ def questions(truth: str, cases: Sequence[Case], places: dict[str, str]) -> Iter
                 )  # fmt: skip
 
 
+def _fair(topic: str, cases: Sequence[Case]) -> dict[str, list[Options]]:
+    """Cases by right answer; no option is wrong everywhere, for then it could be left out."""
+    fewest = 2 if topic == "tempo" else OPTIONS - 1  # wrong ones
+    told = [(*TRUTHS[topic](case.facts), case) for case in cases]
+    names = {right for right, _, _ in told} - {""}
+    while True:
+        classes: defaultdict[str, list[Options]] = defaultdict(list)
+        for right, wrong, case in told:
+            left = [name for name in wrong if name in names]
+            if right in names and len(left) >= fewest:
+                classes[right].append((case, left))
+        large = {name: found for name, found in classes.items() if len(found) >= FEWEST}
+        if large.keys() == names:
+            return large
+        names = set(large)
+
+
+def by_options_alone(choices: Sequence[Choice]) -> float:
+    """The share right by taking the option that is right most often on other tracks."""
+    hits = 0
+    for choice in choices:
+        others = [c for c in choices if c.track != choice.track and c.topics == choice.topics]
+        shown = Counter(option for c in others for option in c.options)
+        right = Counter(c.options[c.answer] for c in others)
+        best = max(choice.options, key=lambda o: right[o] / max(shown[o], 1))
+        hits += best == choice.options[choice.answer]
+    return hits / max(len(choices), 1)
+
+
 def main() -> None:
     """Writes the test."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--music", type=Path, nargs="+", required=True, metavar="JSONL")
     parser.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="JSONL")
+    parser.add_argument("--sung", type=Path, nargs="*", default=[], metavar="JSONL")
     parser.add_argument("--per-album", type=int, default=3)
     parser.add_argument("--lengths", nargs="+", default=["12", "60", "whole"])
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
-    sounds = hear_all(load_engine("starter"), options.per_album, options.music, options.rendered)
+    sounds = hear_all(
+        load_engine("starter"), options.per_album, options.music, options.rendered, options.sung
+    )
     folder = options.output.resolve()
     clips: dict[str, Clip] = {}
     for length in options.lengths:
         found = {truth: cases for truth, cases in sounds.cases(length) if truth in ASKED}
+        found["certain, sung"] += [c for c in found["certain"] if c.facts.voice == "none"]
         clips |= {case.clip.clip_id: case.clip for cases in found.values() for case in cases}
         places = {key: f"{folder}/features.safetensors#{key}" for key in clips}
         asked = [c for truth, cases in found.items() for c in questions(truth, cases, places)]
@@ -129,7 +160,11 @@ def main() -> None:
             for case in found["teacher"]
         ]
         write_manifest(told, folder / f"descriptions-{length}.jsonl")
-        print(f"{length}: {len(asked)} questions, {len(told)} descriptions")
+        alone = 100 * by_options_alone(asked)
+        print(
+            f"{length}: {len(asked)} questions ({alone:.0f} % by options alone), {len(told)} "
+            "descriptions"
+        )
     write_features(clips.values(), folder / "features.safetensors")
 
 

@@ -3,15 +3,18 @@
     python -m benchmarks.follow_ups --music data/test/manifest.jsonl --output results/follow-ups
 
 Each line of ``follow_ups.jsonl`` is a conversation of three questions, in wordings that the
-training data has not, about a song that it has not. Every conversation gets a song of its own, as
-far as there are enough. The second and the third answer are judged by what the encoder's tag heads
-say of the song (*teacher*: agreement with a tagger, not truth). The same rule judges three sets of
-other replies, which shall fail: those about a wrong song, those to another conversation's
-questions, and those without any music.
+training data has not, about a song that it has not: one of which the tag heads are sure in every
+respect, so an easy one. The second and the third answer are judged by what the encoder's tag heads
+say of the song (*teacher*: agreement with a tagger, not truth). The same rule judges four sets of
+other replies, which shall fail: those about a wrong song (of another genre and lead instrument),
+those about the right song to another conversation's questions, one text that says everything, and
+those without any music.
 """
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +22,11 @@ from random import Random
 from typing import Any
 
 from benchmarks.claims import Claim, claims, judge
-from benchmarks.hearing import GREEDY
 from benchmarks.truths import Sounds, hear_all
 from musilingo_core import ChatEngine, assistant, load_engine, user
-from musilingo_core.data.dialogues import PLACES
+from musilingo_core.data.dialogues import NAMES, PLACES, summary
 from musilingo_core.data.facts import Facts
+from musilingo_core.evaluation import GREEDY, commit
 from musilingo_core.metrics import bootstrap
 from musilingo_core.prompt import Message
 
@@ -33,7 +36,8 @@ ABOUT = {  # what a question of a kind asks for
     "mood": "mood", "singer": "voice", "loud": "loudness", "drums": "drums",
 }  # fmt: skip
 TOGETHER = 10  # conversations computed in one batch
-SETS = ("right song", "wrong song", "shuffled", "no music")
+BESIDES = 1  # things that an answer may say without having been asked
+SETS = ("right song", "wrong song", "shuffled", "one text for all", "no music")
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,9 @@ def fits(judged: Judged, facts: Facts) -> bool:
     """Whether an answer is about its question and true of a song.
 
     Nothing it claims may be false. Besides, an answer about a genre, an instrument … must claim a
-    true one; a reason must claim something true; a place must suit the genre; a repetition must say
-    what was said before; and what no ear can tell must be said not to be known.
+    true one, and hardly anything else; a reason must claim something true that was not said before;
+    a place must suit the genre; a repetition must say what was said before; and what no ear can
+    tell must be said not to be known.
     """
     found = claims(judged.answer)
     verdicts = [judge(claim, facts) for claim in found]
@@ -74,12 +79,13 @@ def fits(judged: Judged, facts: Facts) -> bool:
         return any(
             _suits(genre, facts) for genre, place in PLACES.items() if place in judged.answer
         )
-    if judged.kind == "lead":
-        return Claim("instrument", facts.instruments[0]) in found[:1]
+    true = [claim for claim, verdict in zip(found, verdicts, strict=True) if verdict]
     if judged.kind in ABOUT:
-        about = [v for c, v in zip(found, verdicts, strict=True) if c.about == ABOUT[judged.kind]]
-        return True in about
-    return True in verdicts
+        about = [claim for claim in found if claim.about == ABOUT[judged.kind]]
+        if judged.kind == "lead" and about[:1] != [Claim("instrument", facts.instruments[0])]:
+            return False
+        return bool(set(about) & set(true)) and len(found) - len(about) <= BESIDES
+    return bool(set(true) - set(claims(judged.before)))
 
 
 def _suits(genre: str, facts: Facts) -> bool:
@@ -92,16 +98,29 @@ def is_known(facts: Facts) -> bool:
     return facts.kind == "music" and all(known) and bool(facts.absent and facts.not_genres)
 
 
-def far(song: Song, songs: Sequence[Song]) -> Song:
-    """The song that has least in common with another."""
+def another(song: Song, songs: Sequence[Song]) -> Song:
+    """A song of another genre and another lead instrument; if there is none, any other."""
+    others = [other for other in songs if other != song]
+    unlike = [
+        other
+        for other in others
+        if other.facts.genre != song.facts.genre
+        and other.facts.instruments[0] != song.facts.instruments[0]
+    ]
+    return Random(song.path).choice(unlike or others)
 
-    def alike(other: Song) -> int:
-        one, two = song.facts, other.facts
-        same = [one.genre == two.genre, one.tempo == two.tempo, one.drums == two.drums]
-        same += [one.instruments[0] == two.instruments[0], one.loudness == two.loudness]
-        return sum(same) + len(set(one.moods) & set(two.moods))
 
-    return min((other for other in songs if other != song), key=lambda o: (alike(o), o.path))
+def elsewhere(number: int, kinds: Sequence[Sequence[str]]) -> int:
+    """A conversation in which the second and the third question are of other kinds."""
+    others = [n for n, other in enumerate(kinds) if not set(other[1:]) & set(kinds[number][1:])]
+    return Random(number).choice(others)
+
+
+def everything(facts: Facts) -> str:
+    """All there is to say, at once."""
+    drums = "There are drums." if facts.drums == "yes" else "There are no drums."
+    lead = f"The lead instrument is {NAMES[facts.instruments[0]]}."
+    return f"{summary(facts)} {lead} {drums} It would fit {PLACES[facts.genre]}."
 
 
 def talk(
@@ -115,9 +134,9 @@ def talk(
         for turn in range(len(dialogues[start])):
             for messages, n in zip(talks, part, strict=True):
                 messages.append(user(dialogues[n][turn], None if turn else clip_ids[n]))
-            for messages, n, answer in zip(talks, part, engine.replies(talks, GREEDY), strict=True):
-                messages.append(assistant(answer))
-                told[n].append(answer)
+            for messages, n, said in zip(talks, part, engine.replies(talks, GREEDY), strict=True):
+                messages.append(assistant(said.text))
+                told[n].append(said.text)
     return told
 
 
@@ -125,15 +144,17 @@ def run(engine: ChatEngine, songs: Sequence[Song]) -> Iterator[dict[str, Any]]:
     """A row for each judged answer of each set."""
     dialogues = [json.loads(line) for line in DIALOGUES.read_text("utf-8").splitlines()]
     asked = [[text for _, text in dialogue] for dialogue in dialogues]
+    kinds = [[kind for kind, _ in dialogue] for dialogue in dialogues]
     right = [songs[number % len(songs)] for number in range(len(dialogues))]
+    ids = [song.clip_id for song in right]
+    shuffled = [asked[elsewhere(number, kinds)] for number in range(len(dialogues))]
     told = {
-        "right song": talk(engine, asked, [song.clip_id for song in right]),
-        "wrong song": talk(engine, asked, [far(song, songs).clip_id for song in right]),
+        "right song": talk(engine, asked, ids),
+        "wrong song": talk(engine, asked, [another(song, songs).clip_id for song in right]),
+        "shuffled": talk(engine, shuffled, ids),
+        "one text for all": [[everything(song.facts)] * 3 for song in right],
         "no music": talk(engine, asked, [None] * len(right)),
     }
-    order = list(range(len(dialogues)))
-    Random(0).shuffle(order)
-    told["shuffled"] = [told["right song"][order[order.index(n) - 1]] for n in range(len(order))]
     for name in SETS:
         for number, dialogue in enumerate(dialogues):
             song, answers = right[number], told[name][number]
@@ -153,7 +174,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     for name in SETS:
         part = [row for row in rows if row["set"] == name]
         hits = [float(row["fits"]) for row in part]
-        low, high = bootstrap(hits, [row["dialogue"] for row in part])
+        low, high = bootstrap(hits, [row["song"] for row in part])
         share = 100 * sum(hits) / len(hits)
         lines.append(
             f"| {name} | **{share:.0f}** ({100 * low:.0f}–{100 * high:.0f}) | {len(hits)} |"
@@ -187,7 +208,9 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (options.output / "follow_ups.jsonl").write_text(lines, encoding="utf-8")
-    text = f"{table(rows)}\n{len(songs)} songs.\n"
+    used = len({row["song"] for row in rows})
+    command = shlex.join(["python", "-m", "benchmarks.follow_ups", *sys.argv[1:]])
+    text = f"{table(rows)}\n{used} songs, at {commit()}:\n\n```bash\n{command}\n```\n"
     (options.output / "follow_ups.md").write_text(text, encoding="utf-8")
     print(text)
 

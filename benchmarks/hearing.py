@@ -5,42 +5,51 @@
         --probe-data training-data --probe-rendered scores-train/manifest.jsonl --output results
 
 Each figure names its truth (`benchmarks/truths.py`): *teacher* is agreement with the encoder's own
-tag heads and never “right”; *certain* and *documented* are. Beside each figure stand what the same
-answers are worth for a wrong song, the answer to noise and to no music at all, the most frequent
-class, and a logistic probe on the same features, which is about what the encoder allows. Accuracy
-is balanced over classes; where the truth knows one class only, it is the share of that class that
-was recognised, and who always answers so has 100. The interval is a bootstrap over tracks. Songs
-are asked about at several lengths, cut from the middle. Below the table: what descriptions claim,
-and how fluent they are. Every answer is kept in
+tag heads and never “right”; *certain* and *documented* are. Accuracy is balanced over classes;
+where the truth knows one class only, it is the share of that class that was recognised, and who
+always answers so has 100. The interval is a bootstrap over tracks (see `truths.Case`), whose number
+stands beside it. Beside each figure stand:
+
+- *constant*: what one answer to everything is worth, 1/k of k classes;
+- *wrong*: what the same answers are worth for another track, of whatever class;
+- *noise*, *none*: what the answer to noise, or without music, is worth for all of them; one answer
+  is worth at most the constant;
+- *probe*: a logistic regression on the same features, about what the encoder allows.
+
+Songs are asked about at several lengths, cut from the middle. Below the table: what descriptions
+claim, by the teacher, and how many answers run on or repeat themselves. Every answer is kept in
 ``answers.jsonl``; the same command goes on where it was cut off.
 """
 
 import argparse
-import functools
+import hashlib
 import json
 import re
+import shlex
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.claims import claims, judge
-from benchmarks.truths import MOMENT, Case, Sounds, hear_all
-from musilingo_core import ChatEngine, Sampling, load_engine, user
-from musilingo_core.data.dialogues import NAMES
-from musilingo_core.data.facts import GENRES, Facts, Teacher
+from benchmarks.claims import claims, first_of, independent, judge
+from benchmarks.probe import FOLDS, best_fit, rated
+from benchmarks.truths import MOMENT, Case, Sounds, hear_all, scored
+from musilingo_core import ChatEngine, load_engine, user
+from musilingo_core.data.facts import Facts, Teacher
 from musilingo_core.data.manifest import FeatureFiles, kept_rows, read_manifest
-from musilingo_core.data.starter import rendered_facts
-from musilingo_core.evaluation import Clips, weights_digest
+from musilingo_core.evaluation import GREEDY, Clips, commit, weights_digest
+from musilingo_core.metrics import balanced_accuracy, bootstrap
 
-GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0, max_new_tokens=60)
-FEWEST = 3  # tracks that a class needs to be counted
-DRAWS = 1000  # of the bootstrap
+LESSONS = 2000  # clips that teach the probe
+FEWEST = 3  # clips that a class needs to be counted
+STRENGTHS = (1e-3, 1e-2, 1e-1)  # of the probe
 
 
 @dataclass(frozen=True)
@@ -60,62 +69,47 @@ class Attribute:
     read: Callable[[str], str]
 
 
-def first_of(words: dict[str, str]) -> Callable[[str], str]:
-    """Reads the class whose word comes first in an answer."""
-    pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, words), key=len)[::-1])})\b", re.I)
-    lower = {word.lower(): name for word, name in words.items()}
-
-    def read(answer: str) -> str:
-        found = pattern.search(answer)
-        return lower[found.group().lower()] if found else ""
-
-    return read
-
-
-def read_singer(answer: str) -> str:
-    """`yes`, `no` or nothing."""
-    if re.search(r"\b(no|nobody|instrumental|no one)\b", answer, re.I):
-        return "no"
-    return "yes" if re.search(r"\b(yes|sings|singing|singer|vocals?|voice)\b", answer, re.I) else ""
+def sings(voice: str) -> str:
+    """`yes`, `no` or nothing, from a voice as `Facts` have it."""
+    return {"": "", "none": "no"}.get(voice, "yes")
 
 
 def read_kind(answer: str) -> str:
     """What there is instead of music; `music` when an answer tells of something and denies none."""
-    kind = first_of({"noise": "noise", "speaking": "speech", "silent": "silence"})(answer)
-    if kind or not answer.strip() or "do not hear music" in answer.lower():
-        return kind
-    return "music"
+    kind = first_of("kind")(answer)
+    no_music = re.search(r"\b(no|not|\w+n['’]t)( hear)?( any)? music\b", answer, re.I)
+    return kind if kind or no_music or not answer.strip() else "music"
 
 
 INSTRUMENT = Attribute(
     "lead instrument",
     "What is the lead instrument?",
     lambda facts: facts.instruments[0] if facts.instruments else "",
-    first_of({word: name for name, word in NAMES.items()}),
+    first_of("instrument"),
 )
 TEMPO = Attribute(
     "slow/fast",
     "Is it slow or fast?",
     lambda facts: facts.tempo if facts.tempo in {"slow", "fast"} else "",
-    first_of({"slow": "slow", "fast": "fast"}),
+    first_of("tempo"),
 )
 SINGER = Attribute(
     "singer yes/no",
     "Is there a singer?",
-    lambda facts: {"": "", "none": "no"}.get(facts.voice, "yes"),
-    read_singer,
+    lambda facts: sings(facts.voice),
+    lambda answer: sings(first_of("voice")(answer)),
 )
 GENRE = Attribute(
     "genre",
     "What genre is this?",
     lambda facts: facts.genre,
-    first_of({genre: genre for genre in GENRES}),
+    first_of("genre"),
 )
 SEX = Attribute(
     "singer's sex",
     "Is the singer male or female?",
     lambda facts: facts.voice if facts.voice in {"male", "female"} else "",
-    first_of({"woman": "female", "female": "female", "man": "male", "male": "male"}),
+    first_of("voice"),
 )
 DESCRIPTION = replace(INSTRUMENT, name="description's instrument", question="Describe this music.")
 AT_MOMENT = replace(
@@ -144,31 +138,12 @@ ASKED = {
 }
 
 
-def balanced(truth: Sequence[str], said: Sequence[str], classes: Sequence[str]) -> float:
-    """Mean over classes of the share said right."""
-    shares = []
-    for name in classes:
-        hits = [s == name for t, s in zip(truth, said, strict=True) if t == name]
-        if hits:
-            shares.append(sum(hits) / len(hits))
-    return float(np.mean(shares)) if shares else float("nan")
-
-
-def interval(
-    tracks: Sequence[str], truth: Sequence[str], said: Sequence[str], classes: Sequence[str]
-) -> tuple[float, float]:
-    """95 % bootstrap interval of `balanced`, drawing whole tracks."""
-    dice = np.random.default_rng(0)
-    groups: dict[str, list[int]] = {}
-    for number, track in enumerate(tracks):
-        groups.setdefault(track, []).append(number)
-    names = list(groups)
-    values = []
-    for _ in range(DRAWS):
-        drawn = [i for n in dice.integers(len(names), size=len(names)) for i in groups[names[n]]]
-        values.append(balanced([truth[i] for i in drawn], [said[i] for i in drawn], classes))
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
+def run_digest(engine: ChatEngine) -> str:
+    """Tells runs apart that may answer otherwise: by weights, prompt or sampling."""
+    processor = engine.processor
+    template = processor.chat_template or processor.tokenizer.chat_template
+    run = [weights_digest(engine), processor.settings(), template, asdict(GREEDY)]
+    return hashlib.sha256(json.dumps(run).encode()).hexdigest()[:16]
 
 
 class Asker:
@@ -176,16 +151,17 @@ class Asker:
 
     Args:
         engine: Answers.
-        file: JSON Lines that every answer is added to; answers of the same weights that are there
-            already are not asked for again.
+        file: JSON Lines that every answer is added to; answers of the same `run_digest` that are
+            there already are not asked for again.
     """
 
     def __init__(self, engine: ChatEngine, file: Path) -> None:
         self._clips = Clips(engine)
-        self.engine, self._file, self._weights = self._clips.engine, file, weights_digest(engine)
+        self.engine, self._file = self._clips.engine, file
+        self._run = {"run": run_digest(engine), "commit": commit()}
         self.said: dict[tuple[str, str], dict[str, Any]] = {}
         for row in kept_rows(file):
-            if row["weights"] == self._weights:
+            if row.get("run") == self._run["run"]:
                 self.said[row["clip"], row["question"]] = row
 
     def ask(self, case: Case, question: str) -> str:
@@ -195,35 +171,30 @@ class Asker:
 
     def ask_all(self, case: Case, questions: Sequence[str]) -> None:
         """Asks what was not asked of a clip before, each question for itself, all in one batch."""
-        key = case.clip.clip_id
-        new = [question for question in questions if (key, question) not in self.said]
         self.engine.cache.put(case.clip)
-        answers = self.engine.replies([[user(question, key)] for question in new], GREEDY)
-        for question, answer in zip(new, answers, strict=True):
-            row = {"track": case.track, "duration_s": round(case.clip.duration_s, 1)}
-            row |= {"question": question, "answer": answer, "clip": key}
-            self.said[key, question] = row | {"weights": self._weights}
+        about = {"track": case.track, "duration_s": round(case.clip.duration_s, 1)}
+        self._ask(case.clip.clip_id, questions, about)
+
+    def unheard(self, question: str, noise: bool = False) -> str:
+        """The answer to the same question about noise, or without any music."""
+        key = self._clips.noise() if noise else ""
+        self._ask(key, [question], {"track": "noise" if noise else ""})
+        return str(self.said[key, question]["answer"])
+
+    def _ask(self, key: str, questions: Sequence[str], about: dict[str, Any]) -> None:
+        new = [question for question in questions if (key, question) not in self.said]
+        replies = self.engine.replies([[user(question, key)] for question in new], GREEDY)
+        for question, said in zip(new, replies, strict=True):
+            row = about | {"question": question, "answer": said.text, "finished": said.finished}
+            self.said[key, question] = row | {"clip": key} | self._run
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(self.said[key, question], ensure_ascii=False) + "\n")
 
-    @functools.cache  # noqa: B019 – lives as long as the run
-    def unheard(self, question: str, noise: bool = False) -> str:
-        """The answer to the same question about noise, or without any music."""
-        clip = self._clips.noise() if noise else None
-        return self.engine.reply([user(question, clip)], GREEDY).text()
 
-
-def wrong_songs(tracks: Sequence[str], truth: Sequence[str]) -> list[int]:
-    """For each case the number of another, of another track and another class."""
-    found = []
-    for number, (track, name) in enumerate(zip(tracks, truth, strict=True)):
-        others = [
-            i
-            for i, (t, n) in enumerate(zip(tracks, truth, strict=True))
-            if t != track and n != name
-        ]
-        found.append(Random(number).choice(others) if others else number)
-    return found
+def wrong_songs(tracks: Sequence[str]) -> list[int]:
+    """For each case the number of one of another track; empty where there is one track only."""
+    others = [[n for n, other in enumerate(tracks) if other != track] for track in tracks]
+    return [Random(number).choice(some) for number, some in enumerate(others) if some]
 
 
 def measure(
@@ -253,40 +224,42 @@ def measure(
     truth = [attribute.truth(case.facts) for case in known]
     said = [attribute.read(asker.ask(case, attribute.question)) for case in known]
     tracks = [case.track for case in known]
-    swapped = [said[i] for i in wrong_songs(tracks, truth)]
+    wrong = [said[i] for i in wrong_songs(tracks)] if len(classes) > 1 else []
     noise, deaf = (attribute.read(asker.unheard(attribute.question, n)) for n in (True, False))
+    value, interval = rated(truth, said, tracks)
     return {
         "attribute": attribute.name,
         "tracks": len(set(tracks)),
         "classes": {name: counts[name] for name in classes},
-        "balanced_accuracy": balanced(truth, said, classes),
-        "interval": interval(tracks, truth, said, classes),
-        "most_frequent": 1 / len(classes),
-        "wrong": balanced(truth, swapped, classes) if len(classes) > 1 else None,
-        "noise": balanced(truth, [noise] * len(truth), classes),
-        "deaf": balanced(truth, [deaf] * len(truth), classes),
-        "probe": balanced(truth, probe(known), classes) if probe else None,
+        "balanced_accuracy": value,
+        "interval": interval,
+        "constant": 1 / len(classes),
+        "wrong": balanced_accuracy(truth, wrong) if wrong else None,
+        "noise": balanced_accuracy(truth, [noise] * len(truth)),
+        "deaf": balanced_accuracy(truth, [deaf] * len(truth)),
+        "probe": balanced_accuracy(truth, probe(known)) if probe else None,
         "confusion": Counter(f"{t} → {s or '?'}" for t, s in zip(truth, said, strict=True)),
     }
 
 
 def train_probe(
-    rows: Sequence[tuple[torch.Tensor, str]],
+    lessons: Sequence[tuple[torch.Tensor, str, str]],
 ) -> Callable[[Sequence[Case]], list[str]] | None:
-    """A logistic regression from a clip's mean feature row to a class."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    """A logistic regression from a clip's mean feature row to a class; None of fewer than two.
 
-    labels = [label for _, label in rows]
-    if len(set(labels)) < 2:
+    Args:
+        lessons: Mean row, class and work of each clip; a class needs a clip for each fold.
+    """
+    counts = Counter(label for _, label, _ in lessons)
+    lessons = [lesson for lesson in lessons if counts[lesson[1]] >= FOLDS]
+    if len({label for _, label, _ in lessons}) < 2:
         return None
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    model.fit(torch.stack([row for row, _ in rows]).numpy(), labels)
+    means, labels, works = zip(*lessons, strict=True)
+    model, _ = best_fit(torch.stack(means).double().numpy(), labels, works, STRENGTHS)
 
     def predict(cases: Sequence[Case]) -> list[str]:
         means = torch.stack([case.clip.features.mean(0) for case in cases])
-        return [str(label) for label in model.predict(means.numpy())]
+        return [str(label) for label in model.predict(means.double().numpy())]
 
     return predict
 
@@ -319,15 +292,22 @@ def main() -> None:
         options.judged,
     )
     taught = hear_all(engine, options.per_album, [], options.probe_rendered)
-    lessons = [Case(row["score"], clip, rendered_facts(row)) for row, clip in taught.scores]
+    lessons = [scored(row, clip) for row, clip in taught.scores]
     probes = Probes(options.probe_data, lessons, sounds.teacher)
     for length in options.lengths:
         ask_all(asker, sounds, length)
     rows = list(tables(asker, sounds, probes, options.lengths))
-    answers = [r["answer"] for r in asker.said.values() if r["question"] == DESCRIPTION.question]
     told = [described(asker, sounds, length) for length in options.lengths]
-    report = f"{markdown(rows)}\n{told_table(told)}\n{fluency_line(fluency(answers))}"
-    content = {"heard": rows, "described": told, "fluency": fluency(answers)}
+    fluent = fluency(asker.said.values())
+    content = {
+        "command": shlex.join(["python", "-m", "benchmarks.hearing", *sys.argv[1:]]),
+        "commit": ", ".join(dict.fromkeys(row["commit"] for row in asker.said.values())),
+        "heard": rows,
+        "described": told,
+        "fluency": fluent,
+    }
+    made = f"```bash\n{content['command']}\n```\n\nAnswers of commit {content['commit']}.\n"
+    report = "\n".join([markdown(rows), told_table(told), fluency_table(fluent), made])
     (options.output / "hearing.json").write_text(json.dumps(content, indent=1) + "\n")
     (options.output / "hearing.md").write_text(report)
     print(report)
@@ -365,39 +345,54 @@ def tables(
 def described(asker: Asker, sounds: Sounds, length: str) -> dict[str, Any]:
     """What descriptions of songs claim: of the song described, and of a wrong one."""
     cases = next(found for truth, found in sounds.cases(length) if truth == "teacher")
-    told = [claims(asker.ask(case, DESCRIPTION.question)) for case in cases]
-    tracks, genres = [c.track for c in cases], [c.facts.genre for c in cases]
+    told = [independent(claims(asker.ask(case, DESCRIPTION.question))) for case in cases]
+    tracks = [case.track for case in cases]
     row: dict[str, Any] = {"length": length, "clips": len(cases)}
-    for name, of in (
-        ("right song", range(len(cases))),
-        ("wrong song", wrong_songs(tracks, genres)),
-    ):
+    for name, of in (("right song", range(len(cases))), ("wrong song", wrong_songs(tracks))):
+        if not of:
+            continue
         verdicts = [[judge(c, cases[n].facts) for c in told[i]] for n, i in enumerate(of)]
-        true = [sum(v is True for v in found) for found in verdicts]
-        false = sum(v is False for found in verdicts for v in found)
+        true = np.array([found.count(True) for found in verdicts])
+        false = np.array([found.count(False) for found in verdicts])
+        most = max(1, int(true.max()))
         row[name] = {
-            "true": float(np.mean(true)) if true else 0.0,
-            "three_true": float(np.mean([t >= 3 for t in true])) if true else 0.0,
-            "false_share": false / max(1, false + sum(true)),
+            "true": [most * part for part in _ratio(true, np.full(len(of), most), tracks)],
+            "three_true": _ratio(true >= 3, np.ones(len(of)), tracks),
+            "false_share": _ratio(false, true + false, tracks),
         }
     return row
+
+
+def _ratio(
+    above: NDArray[Any], below: NDArray[Any], tracks: Sequence[str]
+) -> tuple[float, float, float]:
+    """A sum over clips by another, and its interval."""
+
+    def ratio(drawn: NDArray[np.intp]) -> float:
+        return float(above[drawn].sum() / max(1, below[drawn].sum()))
+
+    return ratio(np.arange(len(above))), *bootstrap(ratio, tracks)
 
 
 def told_table(rows: Sequence[dict[str, Any]]) -> str:
     """What descriptions claim, in Markdown."""
     lines = [
-        "| description of | length | true things | three or more true | false of all that is "
-        "decided |",
-        "|---|---|--:|--:|--:|",
+        "| truth | description of | length | true things (95 %) | three or more true, % | false of "
+        "all that is decided, % |",
+        "|---|---|---|--:|--:|--:|",
     ]
     for name in ("right song", "wrong song"):
-        for row in rows:
-            told = row[name]
-            lines.append(
-                f"| {name} | {row['length']} | {told['true']:.1f} | {100 * told['three_true']:.0f} "
-                f"% | {100 * told['false_share']:.0f} % |"
-            )
+        for row in (row for row in rows if name in row):
+            things, low, high = row[name]["true"]
+            shares = " | ".join(_per_cent(row[name][of]) for of in ("three_true", "false_share"))
+            things = f"{things:.1f} ({low:.1f}–{high:.1f})"
+            lines.append(f"| teacher | {name} | {row['length']} | {things} | {shares} |")
     return "\n".join(lines) + "\n"
+
+
+def _per_cent(found: Sequence[float]) -> str:
+    value, low, high = (100 * part for part in found)
+    return f"{value:.0f} ({low:.0f}–{high:.0f})"
 
 
 class Probes:
@@ -410,14 +405,17 @@ class Probes:
     """
 
     def __init__(self, folder: Path | None, scores: Sequence[Case], teacher: Teacher) -> None:
-        self.known = {"certain": [(case.clip.features.mean(0), case.facts) for case in scores]}
-        self.known["teacher"] = []
+        self.known = {
+            "certain": [(case.clip.features.mean(0), case.facts, case.track) for case in scores],
+            "teacher": [],
+        }
         self._made: dict[tuple[str, Callable[[Facts], str]], Any] = {}
         files = FeatureFiles()
         examples = read_manifest(folder / "manifest.jsonl", "train") if folder else ()
-        for clip in {e.clip: None for e in examples if e.source in {"real", "made"}}:
+        clips = list({e.clip: None for e in examples if e.source in {"real", "made"}})
+        for clip in clips[:LESSONS]:  # they are drawn at random, so any are as good
             features = files.get(clip).features
-            self.known["teacher"].append((features.mean(0), teacher.facts(features)))
+            self.known["teacher"].append((features.mean(0), teacher.facts(features), clip))
 
     def of(self, truth: str, attribute: Attribute) -> Any:
         """The probe for an attribute; documented words are the teacher's."""
@@ -427,32 +425,54 @@ class Probes:
             return None
         key = ("certain" if certain else "teacher", attribute.truth)
         if key not in self._made:
-            rows = [(mean, attribute.truth(f)) for mean, f in self.known[key[0]]]
-            self._made[key] = train_probe([(mean, label) for mean, label in rows if label])
+            lessons = [(mean, attribute.truth(f), work) for mean, f, work in self.known[key[0]]]
+            self._made[key] = train_probe([lesson for lesson in lessons if lesson[1]])
         return self._made[key]
 
 
-def fluency(answers: Sequence[str]) -> dict[str, int]:
-    """How many answers, how many different ones, how many in which four words in a row recur."""
+def fluency(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """How many answers there are, different ones, and flawed ones: in all, and by question."""
+    asked: dict[str, list[tuple[str, bool, bool]]] = {}
+    for row in rows:
+        found = (row["answer"], runs_on(row["answer"], row["finished"]), repeats(row["answer"]))
+        for name in ("all", row["question"]):
+            asked.setdefault(name, []).append(found)
     return {
-        "asked": len(answers),
-        "distinct": len(set(answers)),
-        "repeating": sum(map(_repeats, answers)),
+        name: {
+            "answers": len(found),
+            "different": len({answer for answer, _, _ in found}),
+            "running_on": sum(on for _, on, _ in found),
+            "repeating": sum(again for _, _, again in found),
+            "flawed": sum(on or again for _, on, again in found),
+        }
+        for name, found in asked.items()
     }
 
 
-def _repeats(answer: str) -> bool:
+def runs_on(answer: str, finished: bool) -> bool:
+    """Whether an answer did not end by itself, or goes on after a line or with a question."""
+    return not finished or "\n" in answer.strip() or "?" in answer
+
+
+def repeats(answer: str) -> bool:
+    """Whether a word is doubled, also across "and" or a stop, or four words in a row recur."""
     words = re.findall(r"[\w'’-]+", answer.lower())
     runs = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
-    return len(set(runs)) < len(runs)
+    doubled = re.search(r"\b([^\W\d][\w'’-]*)[\s,.;:!]+(?:and\s+)?\1\b", answer, re.I)
+    return bool(doubled) or len(set(runs)) < len(runs)
 
 
-def fluency_line(counts: dict[str, int]) -> str:
-    """For under the table."""
-    return (
-        f"“{DESCRIPTION.question}” was asked of {counts['asked']} clips: {counts['distinct']} "
-        f"different answers, {counts['repeating']} in which four words in a row recur.\n"
-    )
+def fluency_table(found: dict[str, dict[str, int]]) -> str:
+    """How fluent answers are, in Markdown."""
+    lines = [
+        "| question | answers | different | run on | repeat themselves | either, % |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, counts in found.items():
+        *shown, flawed = counts.values()
+        cells = " | ".join(map(str, shown))
+        lines.append(f"| {name} | {cells} | {100 * flawed / counts['answers']:.1f} |")
+    return "\n".join(lines) + "\n"
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -461,7 +481,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     names = [name if name == "whole" else f"{name} s" for name in lengths]
     head = "".join(f" {name} (95 %; tracks) | wrong | noise | none | probe |" for name in names)
     lines = [
-        f"| truth | asked | classes (most frequent) |{head}",
+        f"| truth | asked | classes (constant) |{head}",
         "|---|---|--:|" + "---|--:|--:|--:|--:|" * len(lengths),
     ]
     asked: dict[tuple[str, str], dict[str, Any]] = {}
@@ -478,15 +498,15 @@ def _classes(row: dict[str, Any]) -> str:
     """How many classes there are, or the name of the only one."""
     names = list(row["classes"])
     shown = len(names) if len(names) > 1 else names[0]
-    return f"{shown} ({100 * row['most_frequent']:.0f})"
+    return f"{shown} ({100 * row['constant']:.0f})"
 
 
 def _cells(row: dict[str, Any] | None) -> str:
     if row is None:
         return " | | | | |"
-    low, high = row["interval"]
     beside = (row[name] for name in ("wrong", "noise", "deaf", "probe"))
     cells = "".join(" |" if value is None else f" {100 * value:.0f} |" for value in beside)
+    low, high = row["interval"]
     shown = f"**{100 * row['balanced_accuracy']:.0f}** ({100 * low:.0f}–{100 * high:.0f}; "
     return f" {shown}{row['tracks']}) |{cells}"
 

@@ -30,13 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.hearing import balanced, interval
 from musilingo_core.audio import AudioLimits
 from musilingo_core.data.certain import ATTRIBUTES, MANY, stretches, throughout
 from musilingo_core.data.manifest import read_sounds
 from musilingo_core.encoders import MusicEncoder, fingerprint
 from musilingo_core.engine import hear
 from musilingo_core.features import FeatureCache, clip_id
+from musilingo_core.metrics import balanced_accuracy, bootstrap
 from musilingo_core.weights import cache_folder, encoder_folder, find_preset, load_encoder
 
 FEWEST = 4  # clips that a class needs, in training and in a test list
@@ -235,7 +235,9 @@ def measure(
     for test, samples in tests.items():
         found: dict[str, Any] = {"clips": len(samples), "works": len({s.work for s in samples})}
         found["chance"] = _chance(name, samples)
-        found["guess"] = balanced(*judged(name, samples, guess)) if guess else found["chance"]
+        found["guess"] = found["chance"]
+        if guess:
+            found["guess"] = balanced_accuracy(*judged(name, samples, guess))
         found |= {view: score(name, samples, say) for view, (say, _) in probes.items()}
         if name == "bpm":
             found |= pace(samples, probes[better][0])
@@ -262,22 +264,26 @@ def _classes(name: str, samples: Iterable[Sample]) -> set[str]:
     return {sample.labels[name] for sample in samples}
 
 
-def judged(
-    name: str, samples: Sequence[Sample], say: Say
-) -> tuple[list[str], list[str], list[str]]:
-    """What is so, what a probe said, and the classes; of tempi, whether it was near."""
+def judged(name: str, samples: Sequence[Sample], say: Say) -> tuple[list[str], list[str]]:
+    """What is so, and what a probe said; of tempi, whether it was near."""
     truth, said = [sample.labels[name] for sample in samples], say(samples)
     if name == "bpm":
         said = ["near" if _near(t, s) else "far" for t, s in zip(truth, said, strict=True)]
         truth = ["near"] * len(said)
-    return truth, said, sorted(set(truth))
+    return truth, said
 
 
 def score(name: str, samples: Sequence[Sample], say: Say) -> tuple[float, tuple[float, float]]:
     """Balanced accuracy and its interval; of tempi, the share that is near."""
-    truth, said, classes = judged(name, samples, say)
-    works = [sample.work for sample in samples]
-    return balanced(truth, said, classes), interval(works, truth, said, classes)
+    return rated(*judged(name, samples, say), [sample.work for sample in samples])
+
+
+def rated(
+    truth: Sequence[str], said: Sequence[str], groups: Sequence[str]
+) -> tuple[float, tuple[float, float]]:
+    """Balanced accuracy and its interval, a bootstrap over groups."""
+    t, s = np.array(truth), np.array(said)
+    return balanced_accuracy(t, s), bootstrap(lambda n: balanced_accuracy(t[n], s[n]), groups)
 
 
 def pace(samples: Sequence[Sample], say: Say) -> dict[str, float]:
@@ -286,9 +292,10 @@ def pace(samples: Sequence[Sample], say: Say) -> dict[str, float]:
     truth = np.array([float(sample.labels["bpm"]) for sample in samples])
     known = [sample.labels.get("tempo", "") for sample in samples]
     sides = ["fast" if bpm > MIDDLE_BPM else "slow" for bpm in said]
+    told = [(k, side) for k, side in zip(known, sides, strict=True) if k in ("slow", "fast")]
     return {
         "median_error": float(np.median(np.abs(said / truth - 1))),
-        "slow_or_fast": balanced(known, sides, ["slow", "fast"]),
+        "slow_or_fast": balanced_accuracy(*zip(*told, strict=True)) if told else float("nan"),
     }
 
 
