@@ -31,10 +31,33 @@ def add_adapter(language_model: nn.Module, rank: int, seed: int) -> None:
     peft = _peft()
     torch.manual_seed(seed)
     settings = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-    peft.inject_adapter_in_model(settings, language_model)
-    for name, parameter in language_model.named_parameters():
-        if "lora_" in name:
-            parameter.data = parameter.data.float()  # however coarse what is frozen
+    _inject(settings, language_model)
+
+
+def load_adapter(language_model: nn.Module, folder: str | Path, rank: int | None = None) -> None:
+    """Gives a language model the adapters that `save_adapter` wrote; they learn on.
+
+    Args:
+        language_model: Changed in place.
+        folder: Of the adapters.
+        rank: That they must have; by default any.
+
+    Raises:
+        ConfigError: They are of another rank, or the package `peft` is not installed.
+        CheckpointError: There are no such adapters, or they do not fit the model.
+    """
+    peft = _peft()
+    try:
+        settings = peft.LoraConfig.from_pretrained(folder)
+        if rank not in (None, settings.r):
+            raise ConfigError(f"{folder} can be trained on with lora_rank = {settings.r} only.")
+        state = load_file(Path(folder) / WEIGHTS)
+        _inject(settings, language_model)
+        unfit = peft.set_peft_model_state_dict(language_model, state).unexpected_keys
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(folder, detail=str(error).splitlines()[0]) from error
+    if unfit:
+        raise CheckpointError(folder, unexpected=unfit)
 
 
 def save_adapter(language_model: nn.Module, folder: str | Path) -> None:
@@ -55,20 +78,20 @@ def merge_adapter(language_model: nn.Module, folder: str | Path) -> None:
         ConfigError: The package `peft` is not installed.
         CheckpointError: There are no such adapters, or they do not fit the model.
     """
-    peft = _peft()
-    try:
-        settings = peft.LoraConfig.from_pretrained(folder)
-        state = load_file(Path(folder) / WEIGHTS)
-        peft.inject_adapter_in_model(settings, language_model)
-        unfit = peft.set_peft_model_state_dict(language_model, state).unexpected_keys
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(folder, detail=str(error).splitlines()[0]) from error
-    if unfit:
-        raise CheckpointError(folder, unexpected=unfit)
+    load_adapter(language_model, folder)
     for name, layer in list(language_model.named_modules()):
         if hasattr(layer, "get_base_layer"):
             layer.merge()
             language_model.set_submodule(name, layer.get_base_layer())
+
+
+def _inject(settings: Any, language_model: nn.Module) -> None:
+    """Adds adapters that learn, in float32 however coarse what is frozen."""
+    _peft().inject_adapter_in_model(settings, language_model)
+    for name, parameter in language_model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
 
 
 def _peft() -> Any:

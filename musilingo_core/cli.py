@@ -18,6 +18,7 @@ from musilingo_core.sampling import Sampling
 if TYPE_CHECKING:
     from musilingo_core.audio import AudioLimits
     from musilingo_core.engine import ChatEngine
+    from musilingo_core.schedule import TrainingConfig
 
 BAD_INPUT = 2  # exit code
 
@@ -95,10 +96,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--start", type=Path, metavar="FILE", help="a projection to go on from")
     train.add_argument("--push-to-hub", metavar="NAME/REPOSITORY", help="share what was learnt")
     train.add_argument("--tracker", metavar="PROJECT", help="show the run in trackio, too")
+    train.add_argument(
+        "--features", type=Path, metavar="DIR",
+        help="where what was heard is kept, for several runs (default: in --output)",
+    )  # fmt: skip
+    _song_options(train)
     _model_options(train)
     for name, default in _training_defaults().items():
-        shown = f"default: {default}" if default != "" else ""
-        train.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=shown)
+        flag = f"--{name.replace('_', '-')}"
+        train.add_argument(flag, type=type(default), help=f"default: {default}")
     train.set_defaults(run=_train)
 
     score = commands.add_parser("evaluate", help="ask about test clips and score the answers")
@@ -175,9 +181,11 @@ def _build_parsers(kinds: Any) -> None:
         ("pairs", "wanted of each clip and kind"),
         ("attempts", "how often a clip is asked about"),
         ("threads", "requests at a time"),
+        ("retries", "of a request that was refused for load or failed"),
         ("max-rows", "of the table"),
     ):
         again.add_argument(f"--{name}", type=int, help=what)
+    again.add_argument("--timeout-s", type=float, help="of a request")
     again.add_argument("--max-cost", type=float, help="where to stop")
     again.add_argument("--input-price", type=float, help="of a million tokens")
     again.add_argument("--output-price", type=float, help="of a million tokens")
@@ -186,8 +194,9 @@ def _build_parsers(kinds: Any) -> None:
     scores.add_argument("--rendered", type=Path, nargs="*", default=[], metavar="MANIFEST")
     scores.add_argument("--not-music", type=Path, nargs="*", default=[], metavar="MANIFEST")
     scores.add_argument(
-        "--heard", nargs="*", metavar="ATTRIBUTE",
-        help="what may be named; of all else the answer is “I cannot tell” (default: all)",
+        "--heard", nargs="*", required=True, metavar="ATTRIBUTE",
+        help="what may be named: names, `all`, or a probe.json of benchmarks.probe; about all else "
+        "the answer is “I cannot tell”",
     )  # fmt: skip
     scores.add_argument("--questions", type=int, default=6, help="most of them about a clip")
     scores.add_argument("--seed", type=int, default=0)
@@ -315,7 +324,8 @@ def _choose(options: argparse.Namespace) -> int:
     clip = engine.encode(options.song)
     messages = [user(options.question, clip.clip_id)]
     probabilities = engine.choose(messages, options.options, options.raw)
-    ranked = sorted(zip(probabilities, options.options, strict=True), reverse=True)
+    # Of equally likely answers the first given comes first, as `evaluate` has it.
+    ranked = sorted(zip(probabilities, options.options, strict=True), key=lambda pair: -pair[0])
     if options.json:
         row = {
             "question": options.question,
@@ -404,24 +414,20 @@ def _write_music_instruct(options: argparse.Namespace) -> Any:
     from musilingo_core.data.instruct_endpoint import Endpoint, write_by_endpoint
     from musilingo_core.data.instruct_offline import write_offline
 
-    if options.model is None:
-        return write_offline(options.table, options.output)
-    given = {f.name: getattr(options, f.name, None) for f in fields(Endpoint)}
-    given["kinds"] = tuple(options.kinds) if options.kinds else None
-    endpoint = Endpoint(**{name: value for name, value in given.items() if value is not None})
-    return write_by_endpoint(options.table, options.output, endpoint)
+    asked = {f.name: getattr(options, f.name) for f in fields(Endpoint)}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if "model" in given:
+        return write_by_endpoint(options.table, options.output, Endpoint(**given))
+    if needing := sorted(set(given) - {"kinds", "max_rows"}):
+        raise ConfigError(f"--{needing[0].replace('_', '-')} needs --model.")
+    return write_offline(options.table, options.output, **given)
 
 
 def _build_scores(options: argparse.Namespace) -> Any:
     from musilingo_core.data.certain import Recipe, build, read_heard
-    from musilingo_core.data.published import Report
 
-    given: dict[str, Any] = {}
-    if options.heard is not None:
-        given["heard"] = read_heard(options.heard)
-    recipe = Recipe(questions=options.questions, seed=options.seed, **given)
-    made = build(options.rendered, options.not_music, options.output, recipe)
-    return Report("scores", {"kept": made.kept, "skipped": made.skipped})
+    recipe = Recipe(read_heard(options.heard), options.questions, seed=options.seed)
+    return build(options.rendered, options.not_music, options.output, recipe)
 
 
 def _build_starter(options: argparse.Namespace) -> Any:
@@ -439,29 +445,32 @@ def _build_starter(options: argparse.Namespace) -> Any:
 def _train(options: argparse.Namespace) -> int:
     from accelerate import PartialState
 
+    from musilingo_core.data.clips import Clips, usable
     from musilingo_core.data.manifest import read_manifest
     from musilingo_core.release import push_to_hub
     from musilingo_core.schedule import TrainingConfig, read_settings
-    from musilingo_core.training import clips_for, train
+    from musilingo_core.training import train
     from musilingo_core.weights import blank_model, find_device
 
     settings: dict[str, Any] = read_settings(options.config) if options.config else {}
     given = {name: getattr(options, name) for name in _training_defaults()}
     settings |= {name: value for name, value in given.items() if value is not None}
     config = TrainingConfig(**settings)
-    examples = read_manifest(options.manifest)
-    tracker = _tracker(options.tracker, settings)
+    examples, limits = read_manifest(options.manifest), _limits(options)
     # Before anything is placed: gives each process of `accelerate launch` its GPU.
     processes = PartialState(cpu=find_device(options.device).type == "cpu")
-    model, processor = blank_model(options.preset, options.model, options.device, _Status())
+    tracker = _tracker(options.tracker, config) if processes.is_main_process else None
+    status = _Status() if processes.is_main_process else None
+    model, processor = blank_model(options.preset, options.model, options.device, status)
+    clips = Clips(model.audio_tower, options.features or options.output / "features", limits)
+    examples = usable(examples, clips, options.output, config.crop_s, status)
 
     def report(row: dict[str, Any]) -> None:
         print(json.dumps(row), flush=True)
         if tracker is not None:
             tracker.log(row, step=row["step"])
 
-    find_clip = clips_for(model)
-    train(model, processor, examples, options.output, config, find_clip, report, options.start)
+    train(model, processor, examples, options.output, config, clips, report, options.start)
     if tracker is not None:
         tracker.finish()
     if options.push_to_hub and processes.is_main_process:
@@ -469,7 +478,7 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _tracker(project: str | None, settings: dict[str, Any]) -> Any:
+def _tracker(project: str | None, config: "TrainingConfig") -> Any:
     """trackio, begun for one run; None where it was not asked for.
 
     Raises:
@@ -477,11 +486,13 @@ def _tracker(project: str | None, settings: dict[str, Any]) -> Any:
     """
     if project is None:
         return None
+    from dataclasses import asdict
+
     try:
         import trackio
     except ImportError as error:
         raise ConfigError("--tracker needs the package trackio: pip install trackio.") from error
-    trackio.init(project=project, config=settings)
+    trackio.init(project=project, config=asdict(config))
     return trackio
 
 
@@ -524,9 +535,12 @@ def _table(options: argparse.Namespace) -> int:
 
     try:
         runs = [json.loads((run / "scores.json").read_text("utf-8")) for run in options.runs]
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"A scores.json is damaged: {error}") from error
-    print(json.dumps(runs, indent=1, ensure_ascii=False) if options.json else table(runs), end="")
+        shown = table(runs)
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ConfigError(
+            f"A scores.json is damaged or of another version ({error}); please evaluate again."
+        ) from error
+    print(json.dumps(runs, indent=1, ensure_ascii=False) if options.json else shown.rstrip())
     return 0
 
 

@@ -11,23 +11,23 @@ import torch
 from torch import Tensor, nn
 
 RIDGE = 0.03  # of the features' mean variance, added to every direction's
+LEAST = 1e-3  # spread of outputs under which rows are all alike and tell no size
 
 
 @torch.no_grad()
-def draw(projection: nn.Module, linear: nn.Linear, rows: Tensor, words: Tensor, seed: int) -> None:
+def draw(projection: Any, rows: Tensor, size: float, seed: int) -> None:
     """Draws weights so that the output has the size of word embeddings.
 
     Args:
-        projection: Gives the output of rows.
-        linear: Its linear layer, or itself; is overwritten.
+        projection: A linear layer, or one of whitened inputs; its weights are overwritten.
         rows: (rows, size), features as they will come.
-        words: (vocabulary, hidden), the word embeddings.
+        size: Standard deviation that the output is to have.
         seed: Of the draw.
     """
     dice = torch.Generator().manual_seed(seed)
-    linear.weight.copy_(torch.randn(linear.weight.shape, generator=dice))
-    linear.bias.zero_()
-    linear.weight.mul_(words.float().std() / projection(rows).std())
+    projection.weight.copy_(torch.randn(projection.weight.shape, generator=dice))
+    projection.bias.zero_()
+    projection.weight.mul_(size / projection(rows).std().clamp(min=LEAST))
 
 
 @torch.no_grad()

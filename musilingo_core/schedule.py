@@ -27,7 +27,9 @@ class TrainingConfig:
         warmup_steps: Steps of linear rise.
         weight_decay: AdamW's.
         clip_norm: Largest norm of a step's gradient.
-        validate_every: Steps between validations; each is followed by a checkpoint.
+        validate_every: Steps between validations; each is followed by a checkpoint. The first comes
+            after an epoch at the latest.
+        validation_clips: Most clips of a validation, spread evenly over all; 0 takes all.
         seed: Of the order of examples and of the projection's first values.
         precision: The frozen language model's: `float32`, `bfloat16`, `float16`, or `auto`, which
             leaves it as it was loaded. The projection learns in float32 always.
@@ -51,6 +53,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     validate_every: int = 100
+    validation_clips: int = 0
     seed: int = 0
     precision: str = "auto"
     crop_s: float = 0.0
@@ -65,7 +68,7 @@ class TrainingConfig:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}.")
         others = ("warmup_steps", "weight_decay", "final_rate", "crop_s", "whiten", "lora_rank")
-        for name in (*others, "max_response_tokens"):
+        for name in (*others, "max_response_tokens", "validation_clips"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must not be below 0, and is {getattr(self, name)}.")
         if self.precision not in PRECISIONS:

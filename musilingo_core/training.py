@@ -1,41 +1,42 @@
 """Teaches the projection: everything else is frozen, unless low-rank adapters are asked for.
 
-Prompts are rendered by the same function that chat uses, features come from files or the cache, so
-an epoch never runs the encoder. A run can be stopped at any time and resumed: the next loss is the
+Prompts are rendered by the same function that chat uses, features come from files, so an epoch
+never runs the encoder. A run can be stopped at any time and resumed: the next loss is the
 one it would have been. Started by `accelerate launch`, several processes share each step.
 """
 
 import json
+import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import reduce
+from accelerate.utils import broadcast, reduce
 from torch import Tensor
 from transformers import DynamicCache
 
-from musilingo_core.adapter import add_adapter
+from musilingo_core.adapter import WEIGHTS, add_adapter, load_adapter
 from musilingo_core.data.loader import Batch, Loader
 from musilingo_core.data.manifest import Example, FeatureFiles, kept_rows
-from musilingo_core.encoders import fingerprint
-from musilingo_core.engine import hear
-from musilingo_core.errors import ConfigError, ManifestError
-from musilingo_core.features import Clip, FeatureCache, clip_id, pool
+from musilingo_core.errors import ConfigError
+from musilingo_core.features import Clip, pool
 from musilingo_core.initialisation import draw, embed_words, fit_words
 from musilingo_core.likelihood import opening_of, token_losses
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import Prompt
-from musilingo_core.release import save
+from musilingo_core.release import ADAPTER, save
 from musilingo_core.schedule import TrainingConfig, learning_rate
-from musilingo_core.weights import cache_folder, load_projection, projection_file
+from musilingo_core.weights import load_projection, projection_file
 from musilingo_core.whitening import Whitened
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -58,63 +59,46 @@ def train(
     Args:
         model: With its language model in the precision to train in, or see `config.precision`.
         processor: Renders the examples.
-        examples: `train` ones to learn from, `validation` ones to watch.
+        examples: `train` ones to learn from, `validation` ones to watch; see `data.clips.usable`.
         folder: Gets `checkpoint.pt` (resumed from if it is there), `log.jsonl` and at the end
             what `release.save` writes.
         config: How.
         find_clip: Gives a clip of an example; by default from feature files.
         report: Called with each row of the log.
-        start: A projection to go on from. Without one, it begins with the examples' words if they
-            have any, else at random.
+        start: A projection to go on from, or the folder of a run, whose adapters learn on, too.
+            Without one, it begins with the examples' words if they have any, else at random.
 
     Raises:
-        ConfigError: There is nothing to train on, or the checkpoint is of another run.
+        ConfigError: There is nothing to train on, the checkpoint is of another run, the start has
+            adapters of another rank, or the loss is no longer a number.
     """
     folder, processes = Path(folder), PartialState(cpu=model.device.type == "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     find_clip = find_clip or FeatureFiles().get
     data = {
-        split: Loader(processor, [e for e in examples if e.split == split], find_clip, config)
-        for split in ("train", "validation")
+        split: Loader(processor, [e for e in examples if e.split == split], find_clip, config, most)
+        for split, most in (("train", 0), ("validation", config.validation_clips))
     }
     if not len(data["train"]):
         raise ConfigError("The manifest has no example of the split “train”.")
+    if not len(data["validation"]) and processes.is_main_process:
+        logger.warning("No example is of the split “validation”, so nothing is held out.")
     first_prompts = data["train"].some(OPENED)
-    learnt = _prepare(model, processor, config, start, data["train"])
-    optimizer = torch.optim.AdamW(
-        learnt.values(), config.learning_rate, weight_decay=config.weight_decay
-    )
+    kept = _prepare(model, processor, config, start, data["train"])
+    learnt = [tensor for tensor in kept.values() if tensor.requires_grad]
+    optimizer = torch.optim.AdamW(learnt, config.learning_rate, weight_decay=config.weight_decay)
     half = config.precision == "float16"  # its small gradients would vanish unscaled
     scaler = torch.amp.GradScaler(model.device.type, init_scale=2.0**10, enabled=half)
     run = {"config": asdict(config), "processes": processes.num_processes}
     run["data"] = _digest(data, start)
-    first = _resume(folder / "checkpoint.pt", learnt, optimizer, scaler, run)
+    state = _State(folder / "checkpoint.pt", kept, optimizer, scaler, run)
+    first = state.resume()
     if processes.is_main_process:
         _cut_log(folder / "log.jsonl", first)
     # With adapters the language model changes, and what it makes of the opening with it.
     opening = None if config.lora_rank else opening_of(model, first_prompts)
-    begun = time.monotonic()
-    for step in range(first, config.steps):
-        rate = learning_rate(step, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        numbers = range(
-            step * config.accumulation * processes.num_processes + processes.process_index,
-            (step + 1) * config.accumulation * processes.num_processes,
-            processes.num_processes,
-        )
-        batches = map(data["train"].shuffled, numbers)
-        loss = train_step(model, optimizer, batches, config.clip_norm, opening, scaler)
-        row: dict[str, Any] = {"step": step + 1, "loss": loss, "learning_rate": rate}
-        row["epoch"] = round((numbers[-1] + 1) / len(data["train"]), 3)
-        done = step + 1 - first
-        row["left_s"] = round((time.monotonic() - begun) / done * (config.steps - step - 1))
-        validated = (step + 1) % config.validate_every == 0 or step + 1 == config.steps
-        if validated:
-            row["validation_loss"] = validate(model, data["validation"], opening)
+    for row in _steps(model, data, state, config, first, opening):
         if processes.is_main_process:
-            if validated:
-                _checkpoint(folder / "checkpoint.pt", learnt, optimizer, scaler, step + 1, run)
             with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(row) + "\n")
             report(row)
@@ -131,47 +115,53 @@ def _prepare(
     config: TrainingConfig,
     start: str | Path | None,
     data: Loader,
-) -> dict[str, torch.nn.Parameter]:
-    """Readies a model for training; gives what learns, by name."""
+) -> dict[str, Tensor]:
+    """Readies a model for training; gives what learns, and the coordinates it does so in, by name.
+
+    They are the same in all processes.
+    """
     model.requires_grad_(False)
     if config.precision != "auto":
         model.language_model.to(getattr(torch, config.precision))
     if model.device.type == "cpu":  # the fused kernel's backward pass is slow there
         model.language_model.set_attn_implementation("eager")
-    linear = projection = model.multi_modal_projector.float()
-    embeddings: Any = model.get_input_embeddings()
-    described = data.described()
-    if start is not None:
-        load_projection(model, start)
-    elif described:
-        begin_with_words(model, processor, described, config.scale)
+    model.multi_modal_projector.float()
+    begun = _begin(model, processor, config, start, data)
     rows = torch.cat([pool(f, model.config.segments) for f in data.features(SAMPLED)])
     rows = rows.to(model.device)
     if config.whiten:
-        projection = model.multi_modal_projector = Whitened(linear, rows, config.whiten)
-        linear = projection.inner
-    if start is None and not described:
-        draw(projection, linear, rows, config.scale * embeddings.weight, config.seed)
+        model.multi_modal_projector = Whitened(model.multi_modal_projector, rows, config.whiten)
+    if not begun:
+        words: Any = model.get_input_embeddings()
+        size = config.scale * float(words.weight.std())
+        draw(model.multi_modal_projector, rows, size, config.seed)
     model.multi_modal_projector.requires_grad_(True)
-    if config.lora_rank:
+    if start is not None and (adapter := Path(start) / ADAPTER).is_dir():
+        load_adapter(model.language_model, adapter, config.lora_rank)
+    elif config.lora_rank:
         add_adapter(model.language_model, config.lora_rank, config.seed)
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+    kept: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    kept |= model.multi_modal_projector.named_buffers(prefix="multi_modal_projector")
+    for tensor in kept.values():
+        tensor.data.copy_(broadcast(tensor.detach().contiguous()))
+    return kept
 
 
-def clips_for(model: MusiLingoForConditionalGeneration) -> Callable[[str], Clip]:
-    """Finds an example's clip: a feature file as it is, a sound file through the feature cache."""
-    files, cache = FeatureFiles(), FeatureCache(cache_folder() / "features")
-    name = fingerprint(model.audio_tower)
-
-    def find(place: str) -> Clip:
-        if FeatureFiles.is_features(place):
-            clip = files.get(place)
-            if clip.fingerprint != name:
-                raise ManifestError(place, 0, "these features are of another encoder")
-            return clip
-        return cache.get_or(clip_id(place, name), lambda: hear(model.audio_tower, place, name=name))
-
-    return find
+def _begin(
+    model: MusiLingoForConditionalGeneration,
+    processor: MusiLingoProcessor,
+    config: TrainingConfig,
+    start: str | Path | None,
+    data: Loader,
+) -> bool:
+    """Begins a projection with an earlier one, or with words; False where there is neither."""
+    if start is not None:
+        load_projection(model, projection_file(start))
+    elif described := data.described():
+        begin_with_words(model, processor, described, config.scale)
+    else:
+        return False
+    return True
 
 
 def begin_with_words(
@@ -218,6 +208,38 @@ def loss_of(
     return losses.sum(), len(losses)
 
 
+def _steps(
+    model: MusiLingoForConditionalGeneration,
+    data: dict[str, Loader],
+    state: "_State",
+    config: TrainingConfig,
+    first: int,
+    opening: DynamicCache | None,
+) -> Iterator[dict[str, Any]]:
+    """Takes the steps of a run from the first on, validates, keeps the state; gives log rows."""
+    processes, begun = PartialState(), time.monotonic()
+    wide = config.accumulation * processes.num_processes  # batches a step
+    epoch = -(-len(data["train"]) // wide)  # steps
+    early = min(epoch, config.validate_every)
+    for step in range(first, config.steps):
+        rate = learning_rate(step, config)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        mine = range(step * wide + processes.process_index, (step + 1) * wide)
+        batches = map(data["train"].shuffled, mine[:: processes.num_processes])
+        loss = train_step(model, state.optimizer, batches, config.clip_norm, opening, state.scaler)
+        done, left = step + 1, config.steps - step - 1
+        row: dict[str, Any] = {"step": done, "loss": loss, "learning_rate": rate}
+        row["epoch"] = round(done * wide / len(data["train"]), 3)
+        row["left_s"] = round((time.monotonic() - begun) / (done - first) * left)
+        validated = done in (early, config.steps) or done % config.validate_every == 0
+        if validated and len(data["validation"]):
+            row["validation_loss"] = validate(model, data["validation"], opening)
+        yield row
+        if validated and processes.is_main_process:
+            state.write(done)
+
+
 def train_step(
     model: MusiLingoForConditionalGeneration,
     optimizer: torch.optim.Optimizer,
@@ -229,6 +251,9 @@ def train_step(
     """One optimizer step over some batches; gives the mean loss a token before it.
 
     Each token counts alike, in whichever batch and on whichever process it stands.
+
+    Raises:
+        ConfigError: Learning has run away: the loss, or what learns, is no longer a number.
     """
     scaler = scaler or torch.amp.GradScaler(model.device.type, enabled=False)
     optimizer.zero_grad(set_to_none=True)
@@ -242,9 +267,15 @@ def train_step(
     for parameter in learnt:
         parameter.grad = reduce(parameter.grad, "sum") / float(counts[1])
     scaler.unscale_(optimizer)
-    torch.nn.utils.clip_grad_norm_(learnt, clip_norm)
+    norm = torch.nn.utils.clip_grad_norm_(learnt, clip_norm)
     scaler.step(optimizer)
     scaler.update()
+    # A scaler leaves out a step that is too large for it, and halves its scale; else that is 1.
+    tamed = bool(norm.isfinite()) or scaler.get_scale() > 1
+    if not (tamed and all(bool(p.isfinite().all()) for p in learnt)):
+        raise ConfigError(
+            "The loss is no longer a number; choose a lower learning_rate, and another folder."
+        )
     return float(counts[0] / counts[1])
 
 
@@ -277,49 +308,53 @@ def _cut_log(path: Path, steps: int) -> None:
 
 def _digest(data: dict[str, Loader], start: str | Path | None) -> str:
     """Tells runs apart that learn from other data or from another beginning."""
-    begun = sha256(projection_file(start).read_bytes()).hexdigest() if start is not None else ""
-    return ":".join([*(loader.digest() for loader in data.values()), begun])
+    files = [projection_file(start), Path(start) / ADAPTER / WEIGHTS] if start is not None else []
+    begun = [sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
+    return ":".join([*(loader.digest() for loader in data.values()), *begun])
 
 
-def _checkpoint(
-    path: Path,
-    learnt: dict[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    step: int,
-    run: dict[str, Any],
-) -> None:
-    """Writes all that the next step depends on, whole or not at all."""
-    state = {
-        "learnt": {name: parameter.detach() for name, parameter in learnt.items()},
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "step": step,
-        **run,
-    }
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+@dataclass(frozen=True)
+class _State:
+    """All that the next step of a run depends on.
 
+    Attributes:
+        path: Where it is kept.
+        kept: What `_prepare` gave.
+        optimizer: Of what learns.
+        scaler: Of its gradients.
+        run: What tells this run from others.
+    """
 
-@torch.no_grad()
-def _resume(
-    path: Path,
-    learnt: dict[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    run: dict[str, Any],
-) -> int:
-    """Takes up a checkpoint if there is one; gives the step to go on with."""
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if {name: state.get(name) for name in run} != run:
-        raise ConfigError(
-            f"{path} is of a run with other settings or other data; choose another folder."
-        )
-    for name, parameter in learnt.items():
-        parameter.copy_(state["learnt"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    return int(state["step"])
+    path: Path
+    kept: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    run: dict[str, Any]
+
+    def write(self, step: int) -> None:
+        """Writes a checkpoint, whole or not at all."""
+        state = {
+            "kept": {name: tensor.detach() for name, tensor in self.kept.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": step,
+            **self.run,
+        }
+        temporary = self.path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.path)
+
+    def resume(self) -> int:
+        """Takes up a checkpoint if there is one; gives the steps that are done."""
+        if not self.path.is_file():
+            return 0
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        if {name: state.get(name) for name in self.run} != self.run:
+            raise ConfigError(
+                f"{self.path} is of a run with other settings or other data; choose another folder."
+            )
+        for name, tensor in self.kept.items():
+            tensor.data.copy_(state["kept"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        return int(state["step"])

@@ -47,6 +47,11 @@ class Whitened(nn.Module):
         """The inner layer's: tells device and precision as a linear layer's does."""
         return self.inner.weight
 
+    @property
+    def bias(self) -> Tensor:
+        """The inner layer's."""
+        return self.inner.bias
+
     def forward(self, rows: Tensor) -> Tensor:
         """(rows, size) to (rows, out)."""
         return self.inner((rows - self.mean) @ self.axes.T)

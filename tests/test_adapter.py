@@ -1,9 +1,16 @@
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 
-from musilingo_core.adapter import WEIGHTS, add_adapter, merge_adapter, save_adapter
+from musilingo_core.adapter import (
+    WEIGHTS,
+    add_adapter,
+    load_adapter,
+    merge_adapter,
+    save_adapter,
+)
 from musilingo_core.errors import CheckpointError, ConfigError
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 
@@ -42,6 +49,19 @@ def test_merged_adapters_are_the_model_that_was_saved(tiny_model: Model, tmp_pat
     merge_adapter(tiny_model.language_model, tmp_path)
     torch.testing.assert_close(says(tiny_model), learnt, rtol=1e-3, atol=1e-4)
     assert set(tiny_model.language_model.state_dict()) == set(plain)
+
+
+def test_adapters_that_were_saved_learn_on(tied_model: Model, tmp_path: Path) -> None:
+    plain = copy.deepcopy(tied_model)
+    add_adapter(tied_model.language_model, 2, 0)
+    save_adapter(tied_model.language_model, tmp_path)
+    with pytest.raises(ConfigError, match="lora_rank = 2"):
+        load_adapter(plain.language_model, tmp_path, 4)
+    load_adapter(plain.language_model, tmp_path, 2)
+    drawn = {n: p for n, p in tied_model.named_parameters() if "lora_" in n}
+    loaded = {n: p for n, p in plain.named_parameters() if "lora_" in n}
+    assert drawn.keys() == loaded.keys()
+    assert all(p.requires_grad and torch.equal(p, drawn[n]) for n, p in loaded.items())
 
 
 def test_same_seed_same_adapters(tiny_model: Model) -> None:

@@ -3,8 +3,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +17,10 @@ from musilingo_core.cli import main
 from musilingo_core.data.manifest import read_manifest, write_features
 from musilingo_core.encoders import fingerprint
 from musilingo_core.encoders.musicnn import MusicnnEncoder
+from musilingo_core.engine import ChatEngine
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
+from musilingo_core.schedule import TrainingConfig
 from tests.conftest import make_clip, tone
 from tests.encoders.test_mert import publish
 
@@ -75,6 +79,17 @@ def test_choosing_names_the_likeliest_answer(folder: str, wav: Writer, capsys: O
     assert main(["choose", song, "How fast?", *fixed]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].endswith(f"%  {row['answer']}")
+
+
+def test_of_equally_likely_answers_the_first_given_is_chosen(
+    folder: str, wav: Writer, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChatEngine, "choose", lambda *_: [0.4, 0.4, 0.2])
+    command = ["choose", str(wav()), "How?", "--model", folder, "--device", "cpu", "--options"]
+    for options in (["slow", "fast", "odd"], ["fast", "slow", "odd"]):
+        assert main([*command, *options]) == 0
+        words = capsys.readouterr().out.split()
+        assert words[1::2] == options
 
 
 def test_the_next_run_finds_the_features(folder: str, wav: Writer, capsys: Output) -> None:
@@ -240,6 +255,17 @@ def test_music_instruct_is_made_again_and_read_as_published(tmp_path: Path, caps
     assert example.turns[0][0].endswith("?") and example.source.startswith("MusicInstruct")
 
 
+def test_options_of_an_endpoint_are_refused_without_its_model(
+    tmp_path: Path, capsys: Output
+) -> None:
+    command = ["build-data", "music-instruct", CAPTIONS, "--output", str(tmp_path / "qa")]
+    assert main([*command, "--max-rows", "5", "--base-url", "http://localhost:1/v1"]) == 2
+    assert "--base-url needs --model" in capsys.readouterr().err
+    assert main([*command, "--max-rows", "5", "--kinds", "short", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["rows"] == 5 and "long pairs" not in report
+
+
 def test_rendered_scores_become_exact_questions(
     wav: Writer, tmp_path: Path, capsys: Output
 ) -> None:
@@ -249,10 +275,12 @@ def test_rendered_scores_become_exact_questions(
     (tmp_path / "list.jsonl").write_text(json.dumps(row) + "\n")
     command = ["build-data", "scores", "--rendered", str(tmp_path / "list.jsonl")]
     assert main([*command, "--output", str(tmp_path / "qa"), "--heard", "lead", "--json"]) == 0
-    assert sum(json.loads(capsys.readouterr().out)["kept"].values()) > 0
+    assert sum(json.loads(capsys.readouterr().out)["examples"].values()) > 0
     answers = [e.turns[0][1] for e in read_manifest(tmp_path / "qa" / "manifest.jsonl")]
     assert answers and not any("slow" in answer for answer in answers)
     assert main([*command, "--output", str(tmp_path / "no"), "--heard", "colour"]) == 2
+    with pytest.raises(SystemExit):  # what may be named must be said
+        main([*command, "--output", str(tmp_path / "no")])
 
 
 def test_leaks_between_sets_are_refused(tmp_path: Path, capsys: Output) -> None:
@@ -290,6 +318,37 @@ def test_a_stage_is_a_file_and_options_come_before_it(
     assert "- `steps = 2`" in (tmp_path / "run" / "README.md").read_text()
 
 
+def test_an_evaluation_is_printed_and_goes_into_one_table_with_others(
+    folder: str, tmp_path: Path, capsys: Output, tiny_encoder: MusicnnEncoder
+) -> None:
+    manifest_of(tmp_path, tiny_encoder, 3)
+    rows = [
+        {"clip": f"many.safetensors#{n:016x}", "question": "How?", "options": ["slow", "fast"]}
+        | {"answer": answer}
+        for n, answer in enumerate(("slow", "fast", "slow"), start=1)
+    ]
+    data = tmp_path / "choices.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fixed = ["evaluate", str(data), "--model", folder, "--device", "cpu", "--output"]
+    assert main([*fixed, str(tmp_path / "all"), "--seed", "2"]) == 0
+    first = capsys.readouterr().out
+    assert "| accuracy |" in first and "| 50 | 3 (3) | 2 |" in first
+    assert f"1. `musilingo evaluate {data} --model" in first
+    assert main([*fixed, str(tmp_path / "few"), "--controls", "no music", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    assert [(f["metric"], f["control"]) for f in figures] == [
+        ("accuracy", "right song"), ("accuracy", "no music")
+    ]  # fmt: skip
+    assert main(["table", str(tmp_path / "all"), str(tmp_path / "few")]) == 0
+    both = capsys.readouterr().out
+    assert both.startswith(first[: first.index("\n\n")]) and "\n2. `musilingo" in both
+    assert main(["table", str(tmp_path / "few"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["figures"] == figures
+    (tmp_path / "few" / "scores.json").write_text('{"figures": [{}]}')
+    assert main(["table", str(tmp_path / "few")]) == 2
+    assert "please evaluate again" in capsys.readouterr().err
+
+
 def test_a_tracker_that_is_not_installed_is_said_before_anything_is_loaded(
     tmp_path: Path, capsys: Output, tiny_encoder: MusicnnEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,10 +359,58 @@ def test_a_tracker_that_is_not_installed_is_said_before_anything_is_loaded(
     assert "pip install trackio" in capsys.readouterr().err
 
 
-def test_two_processes_learn_what_one_would_with_twice_the_batches(
-    folder: str, tmp_path: Path, tiny_encoder: MusicnnEncoder
+def test_a_tracker_gets_all_settings_and_every_row(
+    folder: str, tmp_path: Path, tiny_encoder: MusicnnEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = manifest_of(tmp_path, tiny_encoder, 8)
+    calls: list[Any] = []
+    tracker = SimpleNamespace(
+        init=lambda **given: calls.append(given),
+        log=lambda row, step: calls.append((step, row["loss"] > 0)),
+        finish=lambda: calls.append("finish"),
+    )
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    manifest = manifest_of(tmp_path, tiny_encoder, 1)
+    command = ["train", str(manifest), "--output", str(tmp_path / "run"), "--model", folder]
+    assert main([*command, "--steps", "2", "--tracker", "mine"]) == 0
+    settings = {"project": "mine", "config": asdict(TrainingConfig(steps=2))}
+    assert calls == [settings, (1, True), (2, True), "finish"]
+
+
+def test_what_cannot_be_heard_or_asked_is_left_out_and_listed(
+    folder: str, wav: Writer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wav(tone(4), name="a.wav")
+    (tmp_path / "b.wav").write_bytes(b"words")
+    rows = [
+        {"clip": clip, "instruction": question, "response": "A tone."}
+        for clip in ("a.wav", "b.wav")
+        for question in ("What?", "What happens at 0:15?")
+    ]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run, features = tmp_path / "run", tmp_path / "features"
+    command = ["train", str(manifest), "--output", str(run), "--model", folder, "--steps", "2"]
+    assert main([*command, "--features", str(features)]) == 0
+    assert len(list(features.glob("*.safetensors"))) == 1
+    skipped = [json.loads(line) for line in (run / "skipped.jsonl").read_text().splitlines()]
+    assert [row["error"] for row in skipped] == [
+        "PromptError",
+        "UnreadableAudio",
+        "UnreadableAudio",
+    ]
+    assert "3 of 4 examples left out (UnreadableAudio 2, PromptError 1)" in caplog.text
+
+
+def test_two_processes_learn_what_one_would_with_twice_the_batches(
+    folder: str, wav: Writer, tmp_path: Path, tiny_encoder: MusicnnEncoder
+) -> None:
+    manifest = manifest_of(tmp_path, tiny_encoder, 7)
+    wav(tone(4), name="b.wav")
+    (tmp_path / "a.wav").write_bytes(b"words")
+    with manifest.open("a") as file:
+        for name in "ab":
+            row = {"clip": f"{name}.wav", "instruction": "What?", "response": "A tone."}
+            file.write(json.dumps(row) + "\n")
     # What `accelerate launch` starts on GPUs; by itself it starts CPU processes through MPI only.
     launch = [
         sys.executable,
@@ -314,7 +421,7 @@ def test_two_processes_learn_what_one_would_with_twice_the_batches(
         "2",
     ]
     fixed = ["train", str(manifest), "--model", folder, "--device", "cpu", "--batch-size", "2"]
-    fixed += ["--steps", "4", "--learning-rate", "0.01", "--output"]
+    fixed += ["--steps", "4", "--learning-rate", "0.01", "--whiten", "0.1", "--output"]
     done = subprocess.run(
         [*launch, "-m", "musilingo_core", *fixed, str(tmp_path / "two")],
         capture_output=True, text=True, timeout=300, check=False,
@@ -323,11 +430,13 @@ def test_two_processes_learn_what_one_would_with_twice_the_batches(
     assert done.returncode == 0, done.stderr
     assert main([*fixed, str(tmp_path / "one"), "--accumulation", "2"]) == 0
     two, one = (
-        [json.loads(line)["loss"] for line in (tmp_path / n / "log.jsonl").read_text().splitlines()]
+        [json.loads(line) for line in (tmp_path / n / "log.jsonl").read_text().splitlines()]
         for n in ("two", "one")
     )
     assert len(done.stdout.splitlines()) == 4  # one of them speaks
-    assert two == pytest.approx(one, rel=1e-4)
+    assert len((tmp_path / "two" / "skipped.jsonl").read_text().splitlines()) == 1
+    assert [row["epoch"] for row in two] == [row["epoch"] for row in one] == [0.5, 1, 1.5, 2]
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4)
     learnt = [load_file(tmp_path / n / "projection.safetensors")["weight"] for n in ("two", "one")]
     torch.testing.assert_close(learnt[0], learnt[1], rtol=0.02, atol=1e-3)
 

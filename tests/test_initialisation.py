@@ -9,17 +9,24 @@ from musilingo_core.whitening import Whitened
 @pytest.mark.parametrize("whitened", [False, True])
 def test_a_drawn_projection_speaks_at_the_size_of_words(whitened: bool) -> None:
     dice = torch.Generator().manual_seed(0)
-    rows, words = 3 * torch.randn(300, 40, generator=dice) + 1, 0.02 * torch.randn(90, 8)
-    linear = torch.nn.Linear(40, 64)
-    white = Whitened(linear, rows, 0.1)
-    drawn, inner = (white, white.inner) if whitened else (linear, linear)
-    draw(drawn, inner, rows, words, 0)
-    assert float(drawn(rows).detach().std()) == pytest.approx(float(words.std()), rel=1e-3)
-    before = inner.weight.clone()
-    draw(drawn, inner, rows, words, 0)
-    assert torch.equal(inner.weight, before)
-    draw(drawn, inner, rows, words, 1)
-    assert not torch.equal(inner.weight, before)
+    rows = 3 * torch.randn(300, 40, generator=dice) + 1
+    drawn: torch.nn.Linear | Whitened = torch.nn.Linear(40, 64)
+    if whitened:
+        drawn = Whitened(drawn, rows, 0.1)
+    draw(drawn, rows, 0.02, 0)
+    assert float(drawn(rows).detach().std()) == pytest.approx(0.02, rel=1e-3)
+    before = drawn.weight.clone()
+    draw(drawn, rows, 0.02, 0)
+    assert torch.equal(drawn.weight, before)
+    draw(drawn, rows, 0.02, 1)
+    assert not torch.equal(drawn.weight, before)
+
+
+def test_rows_that_are_all_alike_tell_no_size() -> None:
+    rows = torch.ones(1, 40)
+    drawn = Whitened(torch.nn.Linear(40, 64), rows, 0.1)
+    draw(drawn, rows, 0.02, 0)
+    assert torch.isfinite(drawn.weight).all() and bool(drawn.weight.any())
 
 
 def test_what_rows_tell_is_fitted_and_what_they_do_not_is_the_mean() -> None:

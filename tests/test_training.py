@@ -1,3 +1,4 @@
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from musilingo_core.data.loader import Loader
 from musilingo_core.data.manifest import Example, write_features
@@ -23,7 +24,7 @@ from musilingo_core.training import (
     train,
     validate,
 )
-from musilingo_core.weights import save_projection
+from musilingo_core.weights import load_projection, save_projection
 from tests.conftest import make_clip
 
 Model = MusiLingoForConditionalGeneration
@@ -148,6 +149,39 @@ def test_adapters_learn_beside_the_projection(
     assert len(adapter) == len(changed)
 
 
+def test_what_adapters_have_learnt_is_learnt_on_and_saved(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    one, two, plain = (copy.deepcopy(tiny_model) for _ in range(3))
+    config = replace(CONFIG, lora_rank=2, steps=20, learning_rate=5e-2)
+    learnt = run(one, processor, tmp_path / "one", config)[-1]["validation_loss"]
+    with pytest.raises(ConfigError, match="lora_rank = 2"):
+        train(
+            tiny_model, processor, EXAMPLES, tmp_path / "none", CONFIG, find,
+            start=tmp_path / "one",
+        )  # fmt: skip
+    still, rows = replace(config, steps=1, learning_rate=1e-9), list[dict[str, Any]]()
+    folder = tmp_path / "two"
+    train(two, processor, EXAMPLES, folder, still, find, rows.append, tmp_path / "one")
+    assert rows[0]["validation_loss"] == pytest.approx(learnt, abs=0.01)
+    load_projection(plain, folder)
+    spoken = validate(plain, Loader(processor, EXAMPLES[-1:], find, CONFIG))
+    assert spoken == pytest.approx(rows[0]["validation_loss"], abs=0.01)
+
+
+def test_another_adapter_is_another_beginning(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    config, again = replace(CONFIG, lora_rank=2, steps=1), copy.deepcopy(tiny_model)
+    start = tmp_path / "one"
+    run(copy.deepcopy(tiny_model), processor, start, config)
+    train(tiny_model, processor, EXAMPLES, tmp_path / "two", config, find, start=start)
+    file = start / "adapter" / "adapter_model.safetensors"
+    save_file({name: 2 * tensor for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(ConfigError, match="other data"):
+        train(again, processor, EXAMPLES, tmp_path / "two", config, find, start=start)
+
+
 def test_long_responses_are_learnt_up_to_a_limit(
     tiny_model: Model, processor: MusiLingoProcessor
 ) -> None:
@@ -170,28 +204,92 @@ def test_the_log_has_a_row_a_step(
     assert rows[-1]["left_s"] == 0
 
 
+class Cut(Exception):
+    """Ends a run from without."""
+
+
+def cut(row: dict[str, Any]) -> None:
+    if row["step"] == 4:
+        raise Cut
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"whiten": 0.1}, {"lora_rank": 2}, {"precision": "float16"}], ids=str
+)
 def test_a_resumed_run_has_the_losses_it_would_have_had(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    config, again, after = replace(CONFIG, **more), copy.deepcopy(tiny_model), tmp_path / "cut"
+    fresh = copy.deepcopy(tiny_model)
+    whole = run(tiny_model, processor, tmp_path / "whole", config)
+    with pytest.raises(Cut):
+        train(again, processor, EXAMPLES, after, config, find, cut)
+    rest = run(fresh, processor, after, config)
+    assert [row["step"] for row in rest] == [4, 5, 6]
+    logged = [json.loads(line) for line in (after / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in logged] == [1, 2, 3, 4, 5, 6]
+    assert [row["loss"] for row in rest] == [row["loss"] for row in whole[3:]]
+
+
+def test_a_whitened_run_is_resumed_in_the_coordinates_it_began_in(
+    tiny_model: Model,
+    processor: MusiLingoProcessor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of few clips axes are arbitrary: another machine's would be others."""
+    config, again, fresh = replace(CONFIG, whiten=0.1), *(copy.deepcopy(tiny_model) for _ in "ab")
+    whole = run(tiny_model, processor, tmp_path / "whole", config)
+    with pytest.raises(Cut):
+        train(again, processor, EXAMPLES, tmp_path / "cut", config, find, cut)
+    monkeypatch.setattr("musilingo_core.training.SAMPLED", 3)
+    rest = run(fresh, processor, tmp_path / "cut", config)
+    assert [row["loss"] for row in rest] == [row["loss"] for row in whole[3:]]
+
+
+def test_a_checkpoint_cut_off_while_it_is_written_leaves_the_one_before(
     tiny_model: Model,
     processor: MusiLingoProcessor,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = run(tiny_model, processor, tmp_path / "whole", CONFIG)
-
-    class Cut(Exception):
-        pass
-
-    def cut(row: dict[str, Any]) -> None:
-        if row["step"] == 4:
-            raise Cut
-
     with pytest.raises(Cut):
         train(tiny_model, processor, EXAMPLES, tmp_path / "cut", CONFIG, find, cut)
+
+    def half(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise Cut
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr("torch.save", half)
+        run(tiny_model, processor, tmp_path / "cut", CONFIG)
     rest = run(tiny_model, processor, tmp_path / "cut", CONFIG)
-    assert [row["step"] for row in rest] == [4, 5, 6]
-    logged = [json.loads(line) for line in (tmp_path / "cut/log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in logged] == [1, 2, 3, 4, 5, 6]
     assert [row["loss"] for row in rest] == [row["loss"] for row in whole[3:]]
+
+
+@pytest.mark.parametrize(("precision", "bad"), [("auto", float("nan")), ("float16", 1e30)])
+def test_a_run_that_runs_away_ends_and_keeps_what_was_good(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path, precision: str, bad: float
+) -> None:
+    def spoil(row: dict[str, Any]) -> None:
+        if row["step"] == 4:  # after a checkpoint, before another
+            tiny_model.multi_modal_projector.weight.data.fill_(bad)
+
+    config = replace(CONFIG, steps=40, precision=precision, validate_every=3)
+    with pytest.raises(ConfigError, match="lower learning_rate"):
+        train(tiny_model, processor, EXAMPLES, tmp_path, config, find, spoil)
+    assert not (tmp_path / "projection.safetensors").exists()
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["kept"]
+    assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+
+
+def test_a_rate_that_no_weight_can_bear_is_said(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, learning_rate=1e30, warmup_steps=0, validate_every=1)
+    with pytest.raises(ConfigError, match="lower learning_rate"):
+        run(tiny_model, processor, tmp_path, config)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(
@@ -220,6 +318,45 @@ def test_a_checkpoint_of_other_features_is_refused(
     write_features([make_clip(rows=rows, key=f"{rows - 2:016x}") for rows in (3, 4)], file)
     with pytest.raises(ConfigError, match="other data"):
         train(tiny_model, processor, examples, tmp_path / "run", CONFIG)
+
+
+@pytest.mark.parametrize(("every", "wanted"), [(3, [3, 6]), (100, [4, 6]), (1, list(range(1, 7)))])
+def test_the_first_validation_comes_after_an_epoch_at_the_latest(
+    tiny_model: Model,
+    processor: MusiLingoProcessor,
+    tmp_path: Path,
+    every: int,
+    wanted: list[int],
+) -> None:
+    rows = run(tiny_model, processor, tmp_path, replace(CONFIG, validate_every=every))
+    assert [row["step"] for row in rows if "validation_loss" in row] == wanted
+
+
+def test_a_validation_may_take_some_of_the_clips(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+
+    def counted(place: str) -> Clip:
+        heard.append(place)
+        return find(place)
+
+    held_out = [replace(e, clip=str(n)) for n, e in enumerate(10 * EXAMPLES[-1:], start=10)]
+    config = replace(CONFIG, steps=1, validation_clips=2)
+    train(tiny_model, processor, EXAMPLES[:-1] + held_out, tmp_path, config, counted)
+    assert {place for place in heard if int(place) >= 10} == {"10", "15"}
+
+
+def test_nothing_held_out_is_said_once_and_logged_as_nothing(
+    tiny_model: Model,
+    processor: MusiLingoProcessor,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows: list[dict[str, Any]] = []
+    train(tiny_model, processor, EXAMPLES[:-1], tmp_path, CONFIG, find, rows.append)
+    assert caplog.text.count("nothing is held out") == 1
+    assert not any("validation_loss" in row for row in rows)
 
 
 def test_same_seed_same_projection(
@@ -292,7 +429,8 @@ def test_nothing_to_train_on_is_said(
     "values",
     [
         {"steps": 0}, {"learning_rate": -1.0}, {"batch_size": 0}, {"accumulation": 0},
-        {"whiten": -0.1}, {"clip_norm": float("nan")}, {"precision": "int8"},
+        {"whiten": -0.1}, {"validation_clips": -1}, {"clip_norm": float("nan")},
+        {"precision": "int8"},
     ],
 )  # fmt: skip
 def test_senseless_settings_are_refused(values: dict[str, Any]) -> None:

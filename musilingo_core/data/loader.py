@@ -29,6 +29,7 @@ class Loader:
         examples: What is said about one clip may stand anywhere among them.
         find_clip: Gives a clip by its place.
         config: Batch size, seed, crops.
+        most: Clips that are taken, spread evenly; 0 takes all.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Loader:
         examples: Sequence[Example],
         find_clip: Callable[[str], Clip],
         config: TrainingConfig,
+        most: int = 0,
     ) -> None:
         self.processor, self.config = processor, config
         # What is said about one clip is rendered together: its features are read once.
@@ -44,7 +46,7 @@ class Loader:
         clips: dict[str, list[Example]] = {}
         for example in examples:
             clips.setdefault(example.clip, []).append(example)
-        self.clips = list(clips.values())
+        self.clips = _spread(list(clips.values()), most or len(clips))
         self._order = functools.lru_cache(maxsize=1)(self._shuffled)
 
     def __len__(self) -> int:
@@ -57,27 +59,25 @@ class Loader:
         return [self._render(self.clips[n], epoch) for n in self._order(epoch)[place]]
 
     def plain(self, number: int) -> Batch:
-        """Batch by number in the manifest's order, clips whole: for validation."""
+        """Batch by number in the manifest's order, for validation: of long clips the middle."""
         start = number * self.config.batch_size
         clips = self.clips[start : start + self.config.batch_size]
         return [self._render(examples, None) for examples in clips]
 
     def some(self, clips: int) -> list[Prompt]:
         """The prompts about some clips, spread evenly over the manifest."""
-        step = max(1, len(self.clips) // clips)
-        return [p for examples in self.clips[::step][:clips] for p in self._render(examples, None)]
+        spread = _spread(self.clips, clips)
+        return [p for examples in spread for p in self._render(examples, None)]
 
     def features(self, clips: int) -> list[Tensor]:
         """Feature rows (rows, size) of some clips, spread evenly over the manifest."""
-        step = max(1, len(self.clips) // clips)
-        return [
-            self.find_clip(examples[0].clip).features for examples in self.clips[::step][:clips]
-        ]
+        spread = _spread(self.clips, clips)
+        return [self._clip(examples[0].clip, None).features for examples in spread]
 
     def described(self) -> list[tuple[Tensor, tuple[str, ...]]]:
         """Feature rows and words of all clips that have words to begin with."""
         first = (examples[0] for examples in self.clips)
-        return [(self.find_clip(e.clip).features, e.words) for e in first if e.words]
+        return [(self._clip(e.clip, None).features, e.words) for e in first if e.words]
 
     def digest(self) -> str:
         """Tells this data from other data: words, places, and the files that hold features."""
@@ -105,18 +105,24 @@ class Loader:
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def _render(self, examples: Sequence[Example], epoch: int | None) -> list[Prompt]:
-        """The prompts about one clip; in an epoch, about a stretch of it drawn for that epoch."""
-        config = self.config
-
-        def find(place: str) -> Clip:
-            clip = self.find_clip(place)
-            if not config.crop_s:
-                return clip
-            if epoch is None:
-                return cropped(clip, config.crop_s, 0.5)
-            return cropped(clip, config.crop_s, Random(f"{config.seed}-{epoch}-{place}").random())
-
+        """The prompts about one clip as it is heard in an epoch, or in validation."""
+        find = functools.partial(self._clip, epoch=epoch)
         prompts = [self.processor.render(example.messages(), find) for example in examples]
-        if not config.max_response_tokens:
+        if not self.config.max_response_tokens:
             return prompts
-        return [prompt.shortened(config.max_response_tokens) for prompt in prompts]
+        return [prompt.shortened(self.config.max_response_tokens) for prompt in prompts]
+
+    def _clip(self, place: str, epoch: int | None) -> Clip:
+        """A clip, or the stretch of it drawn for an epoch; outside of epochs its middle."""
+        clip, longest_s = self.find_clip(place), self.config.crop_s
+        if not longest_s:
+            return clip
+        if epoch is None:
+            return cropped(clip, longest_s, 0.5)
+        return cropped(clip, longest_s, Random(f"{self.config.seed}-{epoch}-{place}").random())
+
+
+def _spread(clips: list[list[Example]], most: int) -> list[list[Example]]:
+    """Up to so many of some clips, from the first to the last at even distances."""
+    count = min(most, len(clips))
+    return [clips[number * len(clips) // count] for number in range(count)]

@@ -367,7 +367,7 @@ def _stretch(rows: Tensor) -> Tensor:
 def rendered_facts(row: dict[str, Any]) -> Facts:
     """Certain facts of a rendered score from its manifest row (`family`, `tempo`, `drums`)."""
     family = row["family"]
-    others = tuple(name for name in NAMES if name != family)
+    others = tuple(name for name in NAMES if name not in (family, row.get("second")))
     drums = row.get("drums")
     return Facts(
         instruments=(family,),

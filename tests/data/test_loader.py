@@ -4,6 +4,7 @@ from musilingo_core.data.loader import Loader
 from musilingo_core.data.manifest import Example
 from musilingo_core.features import cropped
 from musilingo_core.processing import MusiLingoProcessor
+from musilingo_core.prompt import Prompt
 from musilingo_core.schedule import TrainingConfig
 from tests.conftest import make_clip
 
@@ -16,8 +17,13 @@ def loader(processor: MusiLingoProcessor, config: TrainingConfig = CONFIG) -> Lo
     return Loader(processor, EXAMPLES, lambda place: make_clip(int(place)), config)
 
 
-def heard(batch: list[list[object]]) -> list[tuple[int, int]]:
-    return [(len(prompts[0].audio_features[0]), len(prompts)) for prompts in batch]  # type: ignore[attr-defined]
+def heard(batch: list[list[Prompt]]) -> list[tuple[int, int]]:
+    return [(len(prompts[0].audio_features[0]), len(prompts)) for prompts in batch]
+
+
+def of(batch: list[list[Prompt]]) -> list[torch.Tensor]:
+    """The rows of each clip."""
+    return [prompts[0].audio_features[0] for prompts in batch]
 
 
 def test_an_epoch_has_each_clip_once_with_all_that_is_said(processor: MusiLingoProcessor) -> None:
@@ -48,21 +54,28 @@ def test_a_crop_is_drawn_anew_each_epoch_but_not_by_another_process(
     processor: MusiLingoProcessor,
 ) -> None:
     config = TrainingConfig(batch_size=8, crop_s=6.0)
-
-    def longest(data: Loader, epoch: int) -> torch.Tensor:
-        batch = data.shuffled(epoch)
-        assert all(len(p.audio_features[0]) <= 2 for prompts in batch for p in prompts)
-        return next(p[0].audio_features[0] for p in batch if p[0].ids == batch[0][0].ids)
-
-    drawn = [
-        {
-            tuple(p[0].audio_features[0][:, 0].tolist())
-            for p in loader(processor, config).shuffled(e)
-        }
-        for e in (0, 0, 1, 2, 3)
-    ]
+    epochs = [loader(processor, config).shuffled(epoch) for epoch in (0, 0, 1, 2, 3)]
+    assert sorted(len(rows) for rows in of(epochs[0])) == [1] + 7 * [2]
+    drawn = [{rows.sum().item() for rows in of(epoch)} for epoch in epochs]
     assert drawn[0] == drawn[1]
     assert len({frozenset(each) for each in drawn}) > 1
+
+
+def test_outside_of_epochs_the_middle_of_long_clips_is_heard(
+    processor: MusiLingoProcessor,
+) -> None:
+    data = loader(processor, TrainingConfig(batch_size=8, crop_s=6.0))
+    middle = make_clip(8).features[3:5]
+    assert torch.equal(of(data.plain(0))[-1], middle)
+    assert torch.equal(data.features(8)[-1], middle)
+
+
+def test_some_clips_are_spread_over_all(processor: MusiLingoProcessor) -> None:
+    data = loader(processor)
+    assert [len(rows) for rows in data.features(5)] == [1, 2, 4, 5, 7]
+    assert [len(rows) for rows in data.features(100)] == list(range(1, 9))
+    few = Loader(processor, EXAMPLES, lambda place: make_clip(int(place)), CONFIG, most=2)
+    assert heard(few.plain(0)) == [(1, 1), (5, 1)] and len(few) == 1
 
 
 def test_a_crop_is_a_clip_of_its_own() -> None:

@@ -306,6 +306,8 @@ def test_rendered_scores_have_certain_facts() -> None:
     assert facts.instruments == ("bells",) and facts.tempo == "moderate" and facts.drums == "yes"
     # Whatever may be right may be wrong elsewhere: else the options would tell the answer.
     assert {*facts.absent, "bells"} == set(NAMES) and "bells" not in facts.absent
+    row = {"family": "flute", "second": "harp", "tempo": "slow"}
+    assert not {"flute", "harp"} & set(rendered_facts(row).absent)
 
 
 def test_a_work_is_on_one_side_whatever_else_there_is() -> None:
