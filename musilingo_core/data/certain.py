@@ -8,9 +8,8 @@ cannot tell”. Which ones it may name, `benchmarks/probe.py` measures with the 
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,8 +17,9 @@ from typing import Any
 from musilingo_core.data import dialogues
 from musilingo_core.data.dialogues import NAMES, NOT_MUSIC, TEMPI, Scene, Turn, joined
 from musilingo_core.data.facts import Facts
-from musilingo_core.data.manifest import Example, read_sounds, write_manifest
-from musilingo_core.errors import ConfigError, ManifestError
+from musilingo_core.data.manifest import read_sounds
+from musilingo_core.data.published import NO_SOUND, Collection, Report
+from musilingo_core.errors import ConfigError
 from musilingo_core.prompt import listed
 from musilingo_core.times import AROUND_S, clock
 
@@ -167,7 +167,16 @@ ATTRIBUTES = {
         "loud",
     ),
     "drums": Attribute(
-        "whether there are drums", _as_in("drums", lambda label: Facts(drums=label)), "drums"
+        "whether there are drums",
+        _as_in("drums", lambda label: Facts(drums=label)),
+        # Not those of the dialogues, which also ask for percussion: bells are percussion.
+        (
+            "Are there drums?",
+            "Do you hear drums?",
+            "Can you hear a drum kit?",
+            "Is anyone playing drums?",
+            "With drums or without?",
+        ),
     ),
     "singer": Attribute(
         "whether anyone sings", _as_in("singer", lambda label: Facts(voice=label)), "singer"
@@ -222,14 +231,14 @@ class Recipe:
     """How to ask.
 
     Attributes:
-        questions: Most of them about one clip.
         heard: Attributes whose answers may be named; about the others the answer cannot tell.
+        questions: Most of them about one clip.
         validation: Share of the training works that are held out.
         seed: Of everything drawn.
     """
 
+    heard: frozenset[str]
     questions: int = 6
-    heard: frozenset[str] = frozenset(ATTRIBUTES)
     validation: float = 0.05
     seed: int = 0
 
@@ -243,24 +252,11 @@ class Recipe:
             )
 
 
-@dataclass
-class Report:
-    """What became of the clips.
-
-    Attributes:
-        kept: Questions by split and topic.
-        skipped: Clips and questions left out, by reason.
-    """
-
-    kept: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
-
-
 def read_heard(words: Sequence[str]) -> frozenset[str]:
     """Attributes that may be named: their names, or those in files of `benchmarks/probe.py`.
 
     Args:
-        words: Names of attributes, or paths that end in `.json`.
+        words: Names of attributes, `all`, or paths that end in `.json`.
 
     Raises:
         ConfigError: A file is not the probe's.
@@ -268,7 +264,7 @@ def read_heard(words: Sequence[str]) -> frozenset[str]:
     names: set[str] = set()
     for word in words:
         if not word.endswith(".json"):
-            names.add(word)
+            names |= set(ATTRIBUTES) if word == "all" else {word}
             continue
         try:
             names |= set(json.loads(Path(word).read_text(encoding="utf-8"))["heard"])
@@ -446,12 +442,12 @@ def build(
     rendered: Sequence[str | Path],
     not_music: Sequence[str | Path],
     folder: str | Path,
-    recipe: Recipe = Recipe(),
+    recipe: Recipe,
 ) -> Report:
-    """Writes `manifest.jsonl` into a folder: one question an example, clips as sound files.
+    """Writes `manifest.jsonl` and `skipped.jsonl`: one question an example, clips as sound files.
 
-    An example's source is `certain/TOPIC/SCORE`, or `certain/KIND` for what is no music. The
-    questions about a clip depend on the seed and its file alone, not on the other clips.
+    An example's source is `certain/TOPIC`, or `certain/KIND` for what is no music; its track is the
+    work. The questions about a clip depend on the seed and its file alone, not on the other clips.
 
     Args:
         rendered: Lists of rendered scores; those of older versions may say less.
@@ -459,62 +455,40 @@ def build(
         folder: Where to.
         recipe: How to ask.
 
-    Returns:
-        What was kept, and what was skipped and why.
-
     Raises:
         ManifestError: A list cannot be read, or a work is in two splits.
     """
-    report = Report()
-    examples = [*_of_scores(rendered, recipe, report), *_of_others(not_music, recipe, report)]
-    write_manifest(examples, Path(folder).resolve() / "manifest.jsonl")
-    return report
-
-
-def _of_scores(lists: Iterable[str | Path], recipe: Recipe, report: Report) -> Iterator[Example]:
-    splits: dict[str, str] = {}
-    for path in lists:
+    collection = Collection("scores", None, recipe.validation)
+    for path in rendered:
         for row in read_sounds(path, "score"):
-            work, split = row.get("work") or row["score"], row.get("split", "train")
-            if splits.setdefault(work, split) != split:
-                raise ManifestError(
-                    path, 0, f"“{work}” is in “{splits[work]}” and in “{split}”; a work may be in "
-                    "one split only"
-                )  # fmt: skip
-            if not _is_there(row, report):
-                continue
-            rng = Random(f"{recipe.seed} {row['score']} {Path(row['path']).name}")
-            split = _held_out(work, split, recipe.validation)
-            for topic, turn in ask(stretches(row), recipe, rng, report.skipped):
-                report.kept[f"{split} {topic}"] += 1
-                yield Example(row["path"], (turn,), split, f"certain/{topic}/{row['score']}")
-
-
-def _of_others(lists: Iterable[str | Path], recipe: Recipe, report: Report) -> Iterator[Example]:
-    for path in lists:
+            _add_score(collection, row, recipe)
+    for path in not_music:
         for row in read_sounds(path, "kind"):
-            kind, name = row["kind"], Path(row["path"]).name
-            if not _is_there(row, report):
-                continue
-            if kind not in NOT_MUSIC:
-                report.skipped[f"clip: “{kind}” is no kind of sound known here"] += 1
-                continue
-            rng = Random(f"{recipe.seed} {name}")
-            split = _held_out(name, row.get("split", "train"), recipe.validation)
-            scene = _scene(Facts(kind=kind))
-            for turn in dialogues.write(scene, rng, recipe.questions, follow_ups=False):
-                report.kept[f"{split} {kind}"] += 1
-                yield Example(row["path"], (turn,), split, f"certain/{kind}")
+            _add_other(collection, row, recipe)
+    return collection.write(folder)
 
 
-def _is_there(row: dict[str, Any], report: Report) -> bool:
-    if Path(row["path"]).is_file():
-        return True
-    report.skipped["clip: there is no such file"] += 1
-    return False
+def _add_score(collection: Collection, row: dict[str, Any], recipe: Recipe) -> None:
+    place, work, split = row["path"], row.get("work") or row["score"], row.get("split", "train")
+    if not Path(place).is_file():
+        collection.skip(place, NO_SOUND)
+        return
+    rng, left_out = Random(f"{recipe.seed} {row['score']} {Path(place).name}"), Counter[str]()
+    for topic, turn in ask(stretches(row), recipe, rng, left_out):
+        collection.keep(place, work, turn, split, f"certain/{topic}")
+    for reason in left_out:
+        collection.skip(place, reason)
 
 
-def _held_out(work: str, split: str, share: float) -> str:
-    """`validation` for a share of the training works, the same ones whatever the seed."""
-    chance = int(sha256(work.encode()).hexdigest()[:8], 16) / 16**8
-    return "validation" if split == "train" and chance < share else split
+def _add_other(collection: Collection, row: dict[str, Any], recipe: Recipe) -> None:
+    place, kind, split = row["path"], row["kind"], row.get("split", "train")
+    reason = "" if Path(place).is_file() else NO_SOUND
+    if kind not in NOT_MUSIC:
+        reason = f"“{kind}” is no kind of sound known here"
+    if reason:
+        collection.skip(place, reason)
+        return
+    folder, name = Path(place).parts[-2:]
+    scene, rng = _scene(Facts(kind=kind)), Random(f"{recipe.seed} {name}")
+    for turn in dialogues.write(scene, rng, recipe.questions, follow_ups=False):
+        collection.keep(place, f"{folder}/{name}", turn, split, f"certain/{kind}")

@@ -162,12 +162,6 @@ def write(scene: Scene, rng: Random, turns: int, follow_ups: bool = True) -> lis
     return conversation
 
 
-def write_singer(scene: Scene, rng: Random) -> list[Turn]:
-    """Single questions about who sings; seldom a description."""
-    names = ["sex", "singer", "choice singer", *(["describe"] if rng.random() < 0.3 else [])]
-    return [turn for name in names if (turn := ask(name, scene, rng))]
-
-
 def ask(name: str, scene: Scene, rng: Random, later: bool = False) -> Turn | None:
     """A question of a topic and its answer; None where the facts are silent.
 

@@ -227,20 +227,26 @@ class _Asking:
         self.stopped, self.failures = "", 0
 
     def run(self, jobs: Iterator[Job]) -> None:
-        """Asks for every job, until one of the limits."""
+        """Asks for every job, until one of the limits; what was paid for is noted in any case."""
+        refusals: list[BaseException] = []
         with ThreadPoolExecutor(self.endpoint.threads) as pool:
             running: set[Future[dict[str, Any]]] = set()
             while True:
-                if not self._must_stop():
+                if not refusals and not self._must_stop():
                     room = self.endpoint.threads - len(running)
                     running |= {pool.submit(self._ask, *job) for job in islice(jobs, room)}
                 if not running:
-                    return
+                    break
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
+                    if refusal := future.exception():
+                        refusals.append(refusal)
+                        continue
                     entry = future.result()
                     self.failures = self.failures + 1 if entry["failed"] else 0
                     self.journal.add(entry)
+        if refusals:
+            raise refusals[0]
 
     def _must_stop(self) -> bool:
         cap = self.endpoint.max_cost
@@ -291,17 +297,16 @@ class _Asking:
         """The reply's text; empty when the model refuses."""
         import openai
 
-        structured = self.structured
         create = self.client.chat.completions.with_raw_response.create
         messages: Any = _messages(row, kind, self.endpoint.pairs)
-        more: Any = {"response_format": _FORMAT} if structured else {}
+        more: Any = {"response_format": _FORMAT} if self.structured else {}
         try:
             raw = create(model=self.endpoint.model, messages=messages, **more)
         except (openai.BadRequestError, openai.UnprocessableEntityError):
-            if not structured:
+            if not more:
                 raise
-            self.structured = False
-            return self._send(row, kind, used)
+            raw = create(model=self.endpoint.model, messages=messages)
+            self.structured = False  # it takes the same request without the format
         used["retries"] += raw.retries_taken
         reply: Any = raw.http_response.json()  # not parse(): endpoints leave fields out
         try:
@@ -405,6 +410,13 @@ def _fault(question: str, answer: str, row: MusicCapsRow) -> str:
         return "an answer that does not know, or tells of a caption"
     if any(asks.search(question) and not re.search(word, source) for asks, word in _GUESSED):
         return "a question that the caption cannot answer"
-    if any(name.lower() not in source for name in _NAME.findall(answer) + _NAME.findall(question)):
+    names = _NAME.findall(answer) + _NAME.findall(question)
+    if any(not _has_word(source, name.lower()) for name in names):
         return "a name or number that the caption does not have"
     return ""
+
+
+def _has_word(text: str, word: str) -> bool:
+    """Whether a text has it as a whole word, or a number in front of letters (80 in `80s`)."""
+    part = r"\d" if word.isdigit() else r"\w"
+    return bool(re.search(rf"(?<!{part}){re.escape(word)}(?!{part})", text))

@@ -15,7 +15,8 @@ from random import Random
 
 from musilingo_core.data import aspects
 from musilingo_core.data.aspects import Finding
-from musilingo_core.data.music_instruct import Pair, write_music_instruct
+from musilingo_core.data.dialogues import joined
+from musilingo_core.data.music_instruct import KINDS, Pair, write_music_instruct
 from musilingo_core.data.musiccaps import MusicCapsRow, read_musiccaps
 from musilingo_core.data.published import Report, write_skipped
 
@@ -73,23 +74,32 @@ QUESTIONS = {
 SHORT = ("tempo", "mood", "instruments", "voices", "genre")
 
 
-def write_offline(table: str | Path, output: str | Path) -> Report:
+def write_offline(
+    table: str | Path,
+    output: str | Path,
+    kinds: Sequence[str] = KINDS,
+    max_rows: int | None = None,
+) -> Report:
     """Makes MusicInstruct again, in the published form, and `skipped.jsonl` beside it.
 
     Args:
         table: `musiccaps-public.csv`.
         output: Folder.
+        kinds: `short`, `long` or both.
+        max_rows: Of the table, from the first; all by default.
 
     Raises:
         ManifestError: The table is damaged.
     """
     start = time.monotonic()
-    rows = read_musiccaps(table)
+    rows = read_musiccaps(table)[:max_rows]
     pairs, skipped = [], []
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         for topic, finding in topics(row).items():
             kind = "short" if topic in SHORT else "long"
+            if kind not in kinds:
+                continue
             if finding.words:
                 counts[f"{kind} pairs"][topic] += 1
                 pairs.append(make_pair(row, kind, topic, finding.words))
@@ -127,7 +137,7 @@ def make_pair(row: MusicCapsRow, kind: str, topic: str, words: Sequence[str]) ->
 
 def _answers(topic: str, words: Sequence[str]) -> Iterator[str]:
     """Every way to say a short answer."""
-    listed = join(words)
+    listed = joined(words)
     if topic == "tempo" and words[0].endswith("tempo"):
         yield f"It has a {listed}."
     elif topic == "tempo":
@@ -144,11 +154,6 @@ def _answers(topic: str, words: Sequence[str]) -> Iterator[str]:
         yield f"You can hear {listed}."
     elif topic == "genre":
         yield from (f"It is {listed}.", f"It can be described as {listed}.")
-
-
-def join(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
 
 
 _FIXES = (

@@ -61,7 +61,7 @@ def build_lp_musiccaps(
                 source = f"LP-MusicCaps-MSD {kind}"
                 stem = os.path.splitext(place)[0]
                 names = (place, stem, os.path.basename(stem), track)
-                collection.add(track, "", caption, split, source, names)
+                collection.add(track, None, caption, split, source, names)
     return collection.write(output, beside)
 
 

@@ -52,7 +52,8 @@ def build_music_instruct(
     """MusicInstruct, split by `is_audioset_eval`.
 
     Args:
-        files: `music_instruct_short.json`, `music_instruct_long.json`, or both for all of it.
+        files: `music_instruct_short.json` and `music_instruct_long.json`, or `music_instruct.json`,
+            which holds the pairs of both.
         sounds: Folder of sound files named by YouTube id; None keeps every row, without sound.
         output: Folder for `manifest.jsonl` and `skipped.jsonl`.
         validation: Share of training clips held out.
@@ -74,9 +75,6 @@ def build_music_instruct(
         for row in checked_rows(path, rows, "ytid", "question", "answer", "is_audioset_eval"):
             split = "test" if row["is_audioset_eval"] else "train"
             question, answer = str(row["question"]), str(row["answer"])
-            if not question.strip():
-                collection.skip(row["ytid"], "empty question")
-                continue
             collection.add(row["ytid"], question, answer, split, f"MusicInstruct{kind}")
     return collection.write(output, beside)
 

@@ -104,5 +104,5 @@ def build_musiccaps(
     collection = Collection("MusicCaps", sounds, validation)
     for row in read_musiccaps(table):
         split = "test" if row.is_audioset_eval else "train"
-        collection.add(row.ytid, instruction, row.caption, split)
+        collection.add(row.ytid, instruction or None, row.caption, split)
     return collection.write(output, beside)

@@ -22,7 +22,6 @@ SOUND_SUFFIXES = {
     *(".mp4", ".aac", ".aif", ".aiff", ".wma", ".webm", ".mka"),
 }
 VALIDATION = 0.02  # share of a set's training clips held out
-YOUTUBE_SOURCES = ("MusicCaps", "MusicInstruct")  # sets whose clips are known by YouTube id
 NO_SOUND, EMPTY_SOUND = "no sound file", "the sound file is empty"
 # ID, YID, ID_30_40, ID-30000-40000, [ID], [ID]-[30-40]: what the usual download tools write.
 _YOUTUBE_NAME = re.compile(r"\[([\w-]{11})\].*|Y?([\w-]{11})(?:[_-]\d+(?:\.\d+)?){0,2}")
@@ -128,11 +127,12 @@ class Collection:
         self.sounds = SoundFolder(sounds) if sounds is not None else None
         self.examples: list[Example] = []
         self.skipped: list[dict[str, str]] = []
+        self._seen: set[tuple[str, str, tuple[str, str]]] = set()
 
     def add(
         self,
         clip_id: str,
-        question: str,
+        question: str | None,
         answer: str,
         split: str,
         source: str = "",
@@ -142,8 +142,8 @@ class Collection:
 
         Args:
             clip_id: By which the clip is known, and held out.
-            question: May be empty: a caption without instruction.
-            answer: Must not be.
+            question: None for a caption without instruction.
+            answer: Must not be empty.
             split: `train`, `validation` or `test`; some of `train` goes to `validation`.
             source: For reports; by default the set's name.
             names: Under which to look for the sound file; by default the id.
@@ -151,15 +151,26 @@ class Collection:
         place, reason = clip_id, ""
         if self.sounds is not None:
             place, reason = self.sounds.find(names or (clip_id,))
-        if not answer.strip():
+        turn = ("" if question is None else question.strip(), answer.strip())
+        if not turn[1]:
             reason = "empty text"
+        elif question is not None and not turn[0]:
+            reason = "empty question"
+        elif (clip_id, split, turn) in self._seen:
+            reason = "the same twice"
         if reason:
             self.skip(clip_id, reason)
             return
+        self._seen.add((clip_id, split, turn))
+        self.keep(place, clip_id, turn, split, source or self.name)
+
+    def keep(
+        self, place: str, clip_id: str, turn: tuple[str, str], split: str, source: str
+    ) -> None:
+        """Keeps a question and answer about the clip at a place."""
         if split == "train" and held_out(clip_id, self.validation):
             split = "validation"
-        turn = (question.strip(), answer.strip())
-        self.examples.append(Example(place, (turn,), split, source or self.name))
+        self.examples.append(Example(place, (turn,), split, source, track=clip_id))
 
     def skip(self, clip_id: str, reason: str) -> None:
         """Notes a row that is left out."""
@@ -179,12 +190,14 @@ class Collection:
             ManifestError: A clip would be in two splits.
         """
         manifest = Path(output) / "manifest.jsonl"
-        refuse_leaks({**_read(beside), manifest: self.examples})
+        others = {Path(path): read_manifest(path) for path in beside}
+        refuse_leaks({**others, manifest: self.examples})
         write_manifest(self.examples, manifest)
         write_skipped(self.skipped, output)
         counts = {
             "examples": Counter(example.split for example in self.examples),
             "clips": Counter(split for _, split in {(e.clip, e.split) for e in self.examples}),
+            "sources": Counter(example.source for example in self.examples),
             "skipped": Counter(row["reason"] for row in self.skipped),
         }
         return Report(self.name, counts, {"manifest": str(manifest)}, tuple(notes))
@@ -199,21 +212,13 @@ def write_skipped(rows: Iterable[Mapping[str, str]], output: str | Path) -> None
 def refuse_leaks(manifests: Mapping[Path, Iterable[Example]]) -> None:
     """Makes sure that no clip is in two splits.
 
-    Clips of MusicCaps and MusicInstruct are the same when their YouTube id is, wherever the files
-    lie; others when the file is.
+    Clips are the same when their track is (the id in their set, wherever the files lie), or the
+    file.
 
     Raises:
         ManifestError: Some are; names them.
     """
-    seen: defaultdict[str, dict[str, Path]] = defaultdict(dict)
-    for manifest, examples in manifests.items():
-        for example in examples:
-            clip = example.clip
-            if example.source.startswith(YOUTUBE_SOURCES):
-                clip = youtube_id(_stem(Path(clip)))
-            seen[clip].setdefault(example.split, manifest)
-    leaks = {clip: places for clip, places in seen.items() if len(places) > 1}
-    if leaks:
+    if leaks := _leaks(manifests, "track") or _leaks(manifests, "clip"):
         shown = [
             f"{clip} ({', '.join(f'{split} in {path}' for split, path in places.items())})"
             for clip, places in list(leaks.items())[:5]
@@ -223,22 +228,14 @@ def refuse_leaks(manifests: Mapping[Path, Iterable[Example]]) -> None:
         raise ManifestError(list(manifests)[-1], 0, reason)
 
 
-def check_leaks(manifests: Iterable[str | Path]) -> None:
-    """Makes sure that no clip is in two splits of the manifests used together.
-
-    Raises:
-        ManifestError: Some are, or a manifest is damaged.
-    """
-    refuse_leaks(_read(manifests))
-
-
-def _read(manifests: Iterable[str | Path]) -> dict[Path, list[Example]]:
-    return {Path(path): read_manifest(path) for path in manifests}
-
-
-def _stem(path: Path) -> str:
-    """A sound file's name without suffix; any other name as it is."""
-    return path.stem if path.suffix.lower() in SOUND_SUFFIXES else path.name
+def _leaks(manifests: Mapping[Path, Iterable[Example]], by: str) -> dict[str, dict[str, Path]]:
+    """Tracks or clips that are in several splits, each with a manifest for every split."""
+    seen: defaultdict[str, dict[str, Path]] = defaultdict(dict)
+    for manifest, examples in manifests.items():
+        for example in examples:
+            seen[getattr(example, by)].setdefault(example.split, manifest)
+    seen.pop("", None)  # no track is named
+    return {name: places for name, places in seen.items() if len(places) > 1}
 
 
 def read_json(path: str | Path, lines: bool = False) -> Any:

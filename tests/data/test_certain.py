@@ -55,7 +55,7 @@ def asked(row: dict[str, Any], heard: frozenset[str] = ALL) -> dict[str, dict[st
     said: dict[str, dict[str, set[str]]] = {}
     for seed in range(200):
         for topic, (question, answer) in ask(
-            stretches(row), Recipe(questions=17, heard=heard), Random(seed), Counter()
+            stretches(row), Recipe(heard, questions=17), Random(seed), Counter()
         ):
             said.setdefault(topic, {}).setdefault(question, set()).add(answer)
     return said
@@ -147,6 +147,13 @@ def test_of_the_options_one_is_right() -> None:
     assert answers(asked(ROW, frozenset({"tempo"}))["choice"]) == {"neither slow nor fast"}
 
 
+def test_bells_are_percussion_but_no_drums() -> None:
+    said = asked(ROW | {"family": "bells"})
+
+    assert answers(said["family"]) == {"The lead instrument belongs to the percussion."}
+    assert not [question for question in said["drums"] if "percussion" in question]
+
+
 def test_drums_are_named_among_the_instruments() -> None:
     drummed = ROW | {"second": "", "drums": True}
     said = asked(drummed)
@@ -173,7 +180,9 @@ def test_what_the_encoder_does_not_hear_cannot_be_told() -> None:
 
 def test_what_is_not_certain_is_not_asked_and_the_reason_is_counted() -> None:
     skipped: Counter[str] = Counter()
-    topics = {topic for topic, _ in ask(stretches(OLD), Recipe(questions=17), Random(0), skipped)}
+    topics = {
+        topic for topic, _ in ask(stretches(OLD), Recipe(ALL, questions=17), Random(0), skipped)
+    }
 
     assert not topics & {"bpm", "key", "mode", "metre", "division", "dynamics", "drums"}
     assert {"lead", "family", "tempo", "singer", "change"} <= topics
@@ -214,7 +223,7 @@ def test_a_manifest_depends_on_the_seed_and_not_on_other_lists(tmp_path: Path) -
     other = write_list(tmp_path / "other" / "list.jsonl", [{"kind": "noise"}])
 
     def made(rendered: list[Path], seed: int) -> list[Example]:
-        build(rendered, [other], tmp_path / "out", Recipe(seed=seed))
+        build(rendered, [other], tmp_path / "out", Recipe(ALL, seed=seed))
         return read_manifest(tmp_path / "out" / "manifest.jsonl")
 
     both = made([scores], 0)
@@ -225,27 +234,26 @@ def test_a_manifest_depends_on_the_seed_and_not_on_other_lists(tmp_path: Path) -
 def test_examples_name_their_topic_score_and_split(tmp_path: Path) -> None:
     scores = write_list(tmp_path / "list.jsonl", [ROW | {"split": "test"}])
 
-    report = build([scores], [], tmp_path, Recipe(questions=3))
+    report = build([scores], [], tmp_path, Recipe(ALL, questions=3))
 
     found = read_manifest(tmp_path / "manifest.jsonl")
-    assert len(found) == 3 == sum(report.kept.values())
+    assert len(found) == 3 and report.counts["examples"] == {"test": 3}
     assert {example.clip for example in found} == {str(tmp_path / "0.flac")}
+    assert report.counts["sources"] == dict.fromkeys((example.source for example in found), 1)
     for example in found:
-        _, topic, score = example.source.split("/", 2)
-        assert report.kept[f"test {topic}"] == 1 and score == ROW["score"]
+        assert example.source.startswith("certain/") and example.track == ROW["work"]
         assert example.split == "test" and len(example.turns) == 1
 
 
 def test_works_are_held_out_whole(tmp_path: Path) -> None:
     rows = [ROW | {"work": f"work {n // 2}", "score": f"{n}"} for n in range(120)]
-    recipe = Recipe(questions=1, validation=0.3)
+    recipe = Recipe(ALL, questions=1, validation=0.3)
 
     build([write_list(tmp_path / "list.jsonl", rows)], [], tmp_path, recipe)
 
     splits: dict[str, set[str]] = {}
     for example in read_manifest(tmp_path / "manifest.jsonl"):
-        number = int(example.source.rpartition("/")[2])
-        splits.setdefault(f"work {number // 2}", set()).add(example.split)
+        splits.setdefault(example.track, set()).add(example.split)
     assert all(len(found) == 1 for found in splits.values())
     assert 8 < sum(found == {"validation"} for found in splits.values()) < 28
 
@@ -253,8 +261,8 @@ def test_works_are_held_out_whole(tmp_path: Path) -> None:
 def test_a_work_in_two_splits_is_refused(tmp_path: Path) -> None:
     rows = [ROW, ROW | {"score": "bach/bwv1.1.mxl", "split": "test"}]
 
-    with pytest.raises(ManifestError, match="“bach/bwv1” is in “train” and in “test”"):
-        build([write_list(tmp_path / "list.jsonl", rows)], [], tmp_path)
+    with pytest.raises(ManifestError, match=r"bach/bwv1 \(.* in .*, test in "):
+        build([write_list(tmp_path / "list.jsonl", rows)], [], tmp_path, Recipe(ALL))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +276,7 @@ def test_a_work_in_two_splits_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_music_is_not_called_music(tmp_path: Path, kind: str, answer: str) -> None:
     other = write_list(tmp_path / "list.jsonl", [{"kind": kind, "split": "test"}])
 
-    build([], [other], tmp_path, Recipe(questions=8))
+    build([], [other], tmp_path, Recipe(ALL, questions=8))
 
     found = read_manifest(tmp_path / "manifest.jsonl", "test")
     assert len({example.turns[0][0] for example in found}) == 8
@@ -276,17 +284,30 @@ def test_what_is_no_music_is_not_called_music(tmp_path: Path, kind: str, answer:
     assert answer in said and said <= {answer, kind}  # one word where there are options
 
 
-def test_missing_files_and_unknown_kinds_are_left_out_and_counted(tmp_path: Path) -> None:
-    scores = write_list(tmp_path / "a" / "list.jsonl", [ROW], sounds=False)
+def test_clips_without_music_have_one_name_in_both_splits(tmp_path: Path) -> None:
+    lists = [
+        write_list(tmp_path / split / "list.jsonl", [{"kind": "noise", "split": split}])
+        for split in ("train", "test")
+    ]
+    report = build([], lists, tmp_path, Recipe(ALL, questions=1, validation=0.0))
+    assert report.counts["clips"] == {"train": 1, "test": 1}
+
+
+def test_what_is_left_out_has_its_reason(tmp_path: Path) -> None:
+    scores = write_list(tmp_path / "a" / "list.jsonl", [OLD], sounds=False)
     other = write_list(tmp_path / "b" / "list.jsonl", [{"kind": "applause"}])
 
-    report = build([scores], [other], tmp_path)
+    report = build([scores], [other], tmp_path, Recipe(ALL))
 
-    assert not report.kept
-    assert report.skipped == {
-        "clip: there is no such file": 1,
-        "clip: “applause” is no kind of sound known here": 1,
+    assert not report.counts["examples"]
+    assert report.counts["skipped"] == {
+        "no sound file": 1,
+        "“applause” is no kind of sound known here": 1,
     }
+    (tmp_path / "a" / "0.flac").touch()
+    build([scores], [], tmp_path, Recipe(ALL, questions=17))
+    skipped = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert {"id": str(tmp_path / "a" / "0.flac"), "reason": "bpm: the list does not say"} in skipped
 
 
 def test_what_is_heard_comes_by_name_or_from_the_probe(tmp_path: Path) -> None:
@@ -294,13 +315,14 @@ def test_what_is_heard_comes_by_name_or_from_the_probe(tmp_path: Path) -> None:
     probe.write_text('{"heard": ["lead", "tempo"], "rows": []}')
 
     assert read_heard([str(probe), "singer"]) == {"lead", "tempo", "singer"}
+    assert read_heard(["all"]) == ALL
     probe.write_text("[]")
     with pytest.raises(ConfigError, match="does not say what is heard"):
         read_heard([str(probe)])
     with pytest.raises(ConfigError, match="“colour” is not known"):
-        Recipe(heard=frozenset({"colour"}))
+        Recipe(frozenset({"colour"}))
     with pytest.raises(ConfigError, match="1 to 17 questions"):
-        Recipe(questions=18)
+        Recipe(ALL, questions=18)
 
 
 def test_every_family_has_a_name_and_a_group() -> None:

@@ -96,7 +96,8 @@ def test_pairs_come_back_in_the_published_form(server: Server, tmp_path: Path) -
     assert report.facts["input_tokens"] == 1200 and report.facts["output_tokens"] == 120
     files = [tmp_path / f"music_instruct_{kind}.json" for kind in ("short", "long")]
     published = build_music_instruct(files, None, tmp_path / "out")
-    assert sum(published.counts["examples"].values()) == 36
+    assert sum(published.counts["examples"].values()) == 18
+    assert published.counts["skipped"] == {"the same twice": 18}  # as the server replies
     assert server.requests[0]["model"] == "tiny"
     sent = " ".join(request["messages"][-1]["content"] for request in server.requests)
     assert all(row.caption in sent for row in read_musiccaps(EXCERPT)[:6])
@@ -117,6 +118,30 @@ def test_an_endpoint_without_structured_output_is_asked_without(
     server.knows_formats = False
     assert write_by_endpoint(EXCERPT, tmp_path, server.endpoint()).counts["pairs"] == {"short": 6}
     assert ["response_format" in request for request in server.requests] == [True, False, False]
+
+
+def test_a_request_that_is_refused_either_way_ends_no_structured_output(
+    server: Server, tmp_path: Path
+) -> None:
+    server.replies = deque([400, 400, reply(GOOD)])
+    report = write_by_endpoint(EXCERPT, tmp_path, server.endpoint())
+    assert report.counts["missing"] == {"short, the endpoint failed: BadRequestError": 1}
+    assert ["response_format" in request for request in server.requests] == [True, False, True]
+
+
+def test_what_has_been_paid_for_is_noted_before_a_refusal_ends_the_run(
+    server: Server, tmp_path: Path
+) -> None:
+    server.replies = deque([reply(GOOD), 403, reply(GOOD)])
+    with pytest.raises(ConfigError, match="refuses"):
+        write_by_endpoint(EXCERPT, tmp_path, server.endpoint(threads=4, max_rows=4))
+    sent, noted = len(server.requests), (tmp_path / "journal.jsonl").read_text().splitlines()
+    assert len(noted) == sent - 1
+    server.replies = deque([reply(GOOD)])
+    assert write_by_endpoint(EXCERPT, tmp_path, server.endpoint(max_rows=4)).counts["pairs"] == {
+        "short": 12
+    }
+    assert len(server.requests) == sent + 4 - len(noted)
 
 
 def test_what_cannot_be_used_is_asked_for_again_and_then_listed(
@@ -251,6 +276,8 @@ CLIP = MusicCapsRow("x", 0, 10, ("80s", "r&b"), "A man sings about love. It soun
         ("What is the title?", "Love.", "a question that the caption cannot answer"),
         ("Who composed it?", "A man.", "a question that the caption cannot answer"),
         ("Who sings?", "It is Adele.", "a name or number that the caption does not have"),
+        ("Who sings?", "It is Ove.", "a name or number that the caption does not have"),
+        ("How many sing?", "About 8.", "a name or number that the caption does not have"),
         ("How fast is it?", "About 120 beats.", "a name or number that the caption does not have"),
         ("What does Adele sing?", "Love.", "a name or number that the caption does not have"),
     ],

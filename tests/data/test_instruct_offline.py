@@ -5,7 +5,7 @@ import pytest
 
 from musilingo_core.data.instruct_offline import (
     QUESTIONS,
-    join,
+    SHORT,
     split_sentences,
     topics,
     write_offline,
@@ -115,5 +115,9 @@ def test_spacing_and_ends_of_captions_are_mended() -> None:
     ]
 
 
-def test_words_are_listed_as_in_a_sentence() -> None:
-    assert [join(words) for words in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
+def test_only_the_kinds_and_rows_asked_for_are_made(tmp_path: Path) -> None:
+    report = write_offline(EXCERPT, tmp_path, ["short"], max_rows=5)
+    topics = {name.removeprefix("no ") for name in report.counts if name.startswith("no ")}
+    assert topics <= set(SHORT) and "long pairs" not in report.counts
+    pairs = json.loads((tmp_path / "music_instruct_short.json").read_text())["QA"]
+    assert {pair["ytid"] for pair in pairs} <= {row.ytid for row in read_musiccaps(EXCERPT)[:5]}

@@ -36,6 +36,14 @@ def test_questions_are_split_as_audioset_is_and_keep_their_version(tmp_path: Pat
     assert report.counts["skipped"] == {"empty text": 1, "empty question": 1}
 
 
+def test_a_pair_that_is_in_two_of_the_published_files_is_learnt_once(tmp_path: Path) -> None:
+    both = written(tmp_path / "music_instruct.json", {}, {"question": "Why?"})
+    long = written(tmp_path / "music_instruct_long.json", {"question": "Why?"})
+    report = build_music_instruct([both, long], None, tmp_path / "out")
+    assert report.counts["examples"] == {"test": 2}
+    assert report.counts["skipped"] == {"the same twice": 1}
+
+
 def test_a_clip_that_is_train_in_one_file_and_test_in_another_is_refused(tmp_path: Path) -> None:
     one = written(tmp_path / "short.json", {})
     two = written(tmp_path / "long.json", {"is_audioset_eval": False})

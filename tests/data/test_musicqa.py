@@ -42,6 +42,13 @@ def test_splits_are_by_file(tmp_path: Path) -> None:
     assert report.counts["skipped"] == {"no sound file": 1} and not report.notes
 
 
+def test_an_empty_question_is_no_caption(tmp_path: Path) -> None:
+    path = written(tmp_path / "EvalMusicQA.json", "000001.wav")
+    path.write_text(path.read_text().replace(" Describe the audio", " "))
+    report = build_musicqa([path], None, tmp_path / "out")
+    assert report.counts["skipped"] == {"empty question": 1} and not report.counts["examples"]
+
+
 def test_the_part_that_hides_test_clips_comes_with_a_warning(tmp_path: Path) -> None:
     path = written(tmp_path / "PretrainMusicQA.json", "000001.wav")
     assert "must not test on MusicCaps" in str(build_musicqa([path], None, tmp_path / "out"))

@@ -6,7 +6,6 @@ from musilingo_core.data.manifest import Example, read_manifest, write_manifest
 from musilingo_core.data.published import (
     Collection,
     SoundFolder,
-    check_leaks,
     held_out,
     read_json,
     youtube_id,
@@ -79,8 +78,15 @@ def test_what_is_kept_and_skipped_is_written_and_counted(tmp_path: Path) -> None
     for name in ("a", "b"):
         (sounds / f"{name}.wav").write_bytes(b"sound")
     collection = Collection("Set", sounds)
-    for clip, answer in (("a", " One. "), ("a", "Two."), ("b", "  "), ("c", "Three.")):
-        collection.add(clip, "", answer, "train")
+    for clip, answer in (
+        ("a", " One. "),
+        ("a", "Two."),
+        ("b", "  "),
+        ("c", "Three."),
+        ("a", "Two."),
+    ):
+        collection.add(clip, None, answer, "train")
+    collection.add("a", " ", "Four.", "train")
     report = collection.write(tmp_path / "out", notes=["Listen."])
     examples = read_manifest(tmp_path / "out/manifest.jsonl")
     assert [(e.clip, e.turns) for e in examples] == [
@@ -88,37 +94,53 @@ def test_what_is_kept_and_skipped_is_written_and_counted(tmp_path: Path) -> None
         (str(sounds / "a.wav"), (("", "Two."),)),
     ]
     assert report.counts["examples"] == {"train": 2} and report.counts["clips"] == {"train": 1}
-    assert report.as_dict()["skipped"] == {"empty text": 1, "no sound file": 1}
-    assert (tmp_path / "out/skipped.jsonl").read_text().splitlines() == [
+    skipped = {"empty text": 1, "no sound file": 1, "the same twice": 1, "empty question": 1}
+    assert report.as_dict()["skipped"] == skipped
+    assert (tmp_path / "out/skipped.jsonl").read_text().splitlines()[:2] == [
         '{"id": "b", "reason": "empty text"}',
         '{"id": "c", "reason": "no sound file"}',
     ]
-    assert "skipped: 2 (empty text 1; no sound file 1)" in str(report)
+    assert "skipped: 4 (empty text 1; no sound file 1;" in str(report)
     assert "note: Listen." in str(report)
 
 
-def test_one_clip_in_two_splits_is_named_across_manifests_and_file_names(tmp_path: Path) -> None:
-    turns = (("", "A."),)
-    train = [Example(f"/one/[{YTID}]-[30-40].wav", turns, "train", "MusicCaps")]
-    test = [Example(f"/two/{YTID}.mp3", turns, "test", "MusicInstruct short")]
-    write_manifest(train, tmp_path / "a.jsonl")
-    write_manifest(test, tmp_path / "b.jsonl")
-    check_leaks([tmp_path / "a.jsonl"])
-    with pytest.raises(ManifestError, match=f"{YTID}.*train in .*a.jsonl, test in .*b.jsonl"):
-        check_leaks([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+def collected(folder: Path, name: str, clip: str, split: str, *beside: Path) -> Path:
+    """A manifest of one clip; its sound is `clip.wav` in the folder, if there is one."""
+    sounds = folder if (folder / f"{clip}.wav").exists() else None
+    collection = Collection(name, sounds)
+    collection.add(clip, None, "A.", split)
+    collection.write(folder, beside)
+    return folder / "manifest.jsonl"
 
 
-def test_files_of_one_name_in_two_folders_are_two_clips_of_other_sets(tmp_path: Path) -> None:
-    turns = (("", "A."),)
-    write_manifest([Example("/one/song-000001.wav", turns, "train", "Mine")], tmp_path / "a.jsonl")
-    write_manifest([Example("/two/song-000001.wav", turns, "test", "Mine")], tmp_path / "b.jsonl")
-    check_leaks([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+def test_one_clip_in_two_splits_is_found_wherever_the_files_lie(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{YTID}.wav").write_bytes(b"sound")
+    train = collected(tmp_path / "a", "MusicCaps", YTID, "train")
+    assert collected(tmp_path / "b", "MusicInstruct", YTID, "train", train).exists()
+    with pytest.raises(ManifestError, match=f"{YTID}.*train in .*a/manifest.*test in .*b/manifest"):
+        collected(tmp_path / "b", "MusicInstruct", YTID, "test", train)
+
+
+def test_one_clip_in_two_splits_is_found_without_sounds(tmp_path: Path) -> None:
+    train = collected(tmp_path / "a", "MusicQA", "000001.wav", "train")
+    with pytest.raises(ManifestError, match=r"000001\.wav"):
+        collected(tmp_path / "b", "MusicQA", "000001.wav", "test", train)
+
+
+def test_files_of_one_name_in_two_folders_are_two_clips_where_no_track_is_named(
+    tmp_path: Path,
+) -> None:
+    turns, mine = (("", "A."),), tmp_path / "mine.jsonl"
+    write_manifest([Example("/one/000001.wav", turns, "train", "Mine")], mine)
+    assert collected(tmp_path, "Set", "/two/000001.wav", "test", mine).exists()
 
 
 def test_a_set_that_leaks_into_its_neighbour_is_not_written(tmp_path: Path) -> None:
     write_manifest([Example("/x/a.wav", (("", "A."),), "test", "Mine")], tmp_path / "a.jsonl")
     collection = Collection("Mine", None)
-    collection.add("/x/a.wav", "", "A.", "train")
+    collection.add("/x/a.wav", None, "A.", "train")
     with pytest.raises(ManifestError, match="more than one split"):
         collection.write(tmp_path / "out", beside=[tmp_path / "a.jsonl"])
     assert not (tmp_path / "out").exists()
