@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from musilingo_core.configuration import MusiLingoConfig
+from musilingo_core.errors import ConfigError
 from musilingo_core.features import Clip
 from musilingo_core.prompt import IGNORED, Message, Prompt, PromptFormat, fit, render
 
@@ -50,9 +51,18 @@ class MusiLingoProcessor(ProcessorMixin):
 
     @property
     def form(self) -> PromptFormat:
-        """The prompt format, as `musilingo_core.prompt` takes it."""
+        """The prompt format, as `musilingo_core.prompt` takes it.
+
+        Raises:
+            ConfigError: The tokenizer lacks the placeholder.
+        """
+        audio_token_id = self.tokenizer.convert_tokens_to_ids(self.audio_token)
+        if audio_token_id is None:
+            raise ConfigError(
+                f"The tokenizer has no token “{self.audio_token}”; choose another as audio_token."
+            )
         return PromptFormat(
-            audio_token_id=self.tokenizer.convert_tokens_to_ids(self.audio_token),
+            audio_token_id=audio_token_id,
             tokens_per_row=self.tokens_per_row,
             segments=self.segments,
             system=self.system,

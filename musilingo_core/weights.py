@@ -296,13 +296,16 @@ def compose(
     settings: dict[str, Any],
     device: torch.device,
 ) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
-    """An encoder and a language model from folders, joined by a projection still to be loaded.
+    """An encoder and a language model from folders, joined by a projection that knows nothing yet.
 
     Args:
         encoder: Folder in transformers' layout.
         language_model: Folder in transformers' layout, with a tokenizer.
         settings: `MusiLingoProcessor`'s arguments but the tokenizer.
         device: Where it is to run.
+
+    Raises:
+        ConfigError: The tokenizer lacks the placeholder of music.
     """
     tower: Any = load_encoder(encoder, "cpu")
     dtype = served_dtype(device)
@@ -319,6 +322,7 @@ def compose(
         model = MusiLingoForConditionalGeneration(config)
     model.audio_tower, model.language_model = tower, speaker
     model.multi_modal_projector = model.multi_modal_projector.to_empty(device="cpu")
+    model.multi_modal_projector.reset_parameters()
     model.generation_config = speaker.generation_config
     return model.eval().to(device), processor
 

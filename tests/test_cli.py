@@ -12,15 +12,18 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerFast
 
 from musilingo_core.cli import main
 from musilingo_core.data.manifest import read_manifest, write_features
 from musilingo_core.encoders import fingerprint
 from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.engine import ChatEngine
+from musilingo_core.errors import ConfigError
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.schedule import TrainingConfig
+from musilingo_core.weights import compose
 from tests.conftest import make_clip, tone
 from tests.encoders.test_mert import publish
 
@@ -230,6 +233,54 @@ def test_train_learns_from_a_manifest_of_sound_and_features(
     assert main([*command, "--steps", "2", "--batch-size", "2", "--learning-rate", "0.01"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert set(load_file(tmp_path / "run" / "projection.safetensors")) == {"weight", "bias"}
+
+
+def test_a_mert_and_any_llama_go_the_same_road(
+    tiny_model: MusiLingoForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    wav: Writer,
+    tmp_path: Path,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Composed, taught captions, then questions, each sound heard once, and asked."""
+    monkeypatch.setenv("MUSILINGO_CACHE", str(tmp_path / "cache"))
+    mert, llama, folder = (tmp_path / name for name in ("mert", "llama", "pair"))
+    mert.mkdir()
+    publish(mert, stable=True)
+    tiny_model.language_model.save_pretrained(llama)
+    tokenizer.save_pretrained(llama)
+    model, processor = compose(mert, llama, {"audio_token": "<audio>"}, torch.device("cpu"))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for seconds in (4, 6):
+        wav(tone(seconds, 24_000), 24_000, name=f"{seconds}.wav")
+    for stage, question in (("one", ""), ("two", "How long is it?")):
+        rows = [
+            {"clip": f"{n}.wav", "instruction": question, "response": f"{n} seconds."}
+            for n in (4, 6)
+        ]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{stage}.jsonl").write_text(lines)
+    fixed = ["--model", str(folder), "--device", "cpu", "--features", str(tmp_path / "heard")]
+    fixed += ["--steps", "15", "--learning-rate", "0.02", "--batch-size", "2"]
+    begun = ["--start", str(tmp_path / "run-one")]
+    for stage, start in (("one", []), ("two", begun)):
+        manifest, run = tmp_path / f"{stage}.jsonl", tmp_path / f"run-{stage}"
+        assert main(["train", str(manifest), "--output", str(run), *fixed, *start]) == 0
+        losses = [json.loads(line)["loss"] for line in capsys.readouterr().out.splitlines()]
+        assert losses[-1] < losses[0]
+    assert len(list((tmp_path / "heard").iterdir())) == 2
+    song, trained = tmp_path / "4.wav", str(tmp_path / "run-two")
+    assert main([*ask(str(folder), song, "How long is it?"), "--projection", trained]) == 0
+    assert load_file(tmp_path / "run-two" / "projection.safetensors")["weight"].shape == (32, 32)
+
+
+def test_a_placeholder_that_the_tokenizer_lacks_is_refused(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    with pytest.raises(ConfigError, match="no token “<music>”"):
+        MusiLingoProcessor(tokenizer, "<music>").form  # noqa: B018 – looking at it is what fails
 
 
 CAPTIONS = str(Path(__file__).parent / "data" / "musiccaps-50.csv")
