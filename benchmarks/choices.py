@@ -3,8 +3,8 @@
     python -m benchmarks.choices --music data/test/manifest.jsonl \
         --rendered data/scores/manifest.jsonl --sung data/sung/manifest.jsonl --output data/choices
 
-Questions of four options (three for tempo) about instrument, genre, mood, voice, tempo and manner
-of clips of 12 s, of 60 s and whole, each class as often as the others. Wrong options are surely
+Questions of four options (three for tempo) about instrument, genre, mood, voice and tempo of clips
+of 12 s, of 60 s and whole, each class as often as the others. Wrong options are surely
 wrong, and are right elsewhere; what is printed as *by options alone* is what one would score who
 knows only how often each option is right. The truth is the encoder's tag heads' (*teacher*) or
 certain (rendered scores, songs that synthetic voices sing). Questions are worded as in no training
@@ -15,7 +15,7 @@ the clips.
 
 import argparse
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -24,51 +24,43 @@ from benchmarks.truths import Case, hear_all
 from musilingo_core import load_engine
 from musilingo_core.data.choices import Choice, write_choices
 from musilingo_core.data.dialogues import NAMES, SINGERS, TEMPI, summary
-from musilingo_core.data.facts import Facts
+from musilingo_core.data.facts import OPPOSED, Facts
 from musilingo_core.data.manifest import Example, write_features, write_manifest
 from musilingo_core.features import Clip
 
 OPTIONS = 4
-MOST, FEWEST = 12, 3  # clips of a class
+MOST, FEWEST = 12, 2  # clips of a class
 QUESTIONS = {
     "instrument": ("Which instrument carries this piece?", "What is the chief instrument here?"),
     "genre": ("Which style would you file this under?", "What genre do we have here?"),
     "mood": ("Which mood does it put you in?", "What sort of feeling is in it?"),
     "voice": ("Who is at the microphone?", "Who can be heard singing?"),
     "tempo": ("At what pace is it played?", "Would you call it fast or slow?"),
-    "manner": ("Which describes the playing best?", "How is it played?"),
 }
 
 
-def _manner(facts: Facts) -> str:
-    known = facts.tempo in ("slow", "fast") and facts.loudness
-    return f"{facts.tempo} and {facts.loudness}" if known else ""
-
-
-MANNERS = [f"{tempo} and {loudness}" for tempo in ("slow", "fast") for loudness in ("soft", "loud")]
-# For each topic the right answer and wrong ones, in words; no right one where the facts are silent.
-TRUTHS: dict[str, Callable[[Facts], tuple[str, list[str]]]] = {
+# For each topic right answers and wrong ones, in words; no right one where the facts are silent.
+TRUTHS: dict[str, Callable[[Facts], tuple[list[str], list[str]]]] = {
     "instrument": lambda facts: (
-        NAMES[facts.instruments[0]],
+        [NAMES[facts.instruments[0]]],
         [NAMES[name] for name in facts.absent],
     ),
-    "genre": lambda facts: (facts.genre, list(facts.not_genres)),
+    "genre": lambda facts: ([facts.genre], list(facts.not_genres)),
     "mood": lambda facts: (
-        facts.moods[0].replace("neutral", ""),
+        [mood for mood in facts.moods if mood in OPPOSED],
         list(facts.not_moods),
     ),
     "voice": lambda facts: (
-        "" if facts.voice in ("", "some") else SINGERS[facts.voice],
+        [] if facts.voice in ("", "some") else [SINGERS[facts.voice]],
         [words for voice, words in SINGERS.items() if voice not in ("some", facts.voice)],
     ),
     "tempo": lambda facts: (
-        TEMPI.get(facts.tempo, ""),
+        [TEMPI[facts.tempo]] if facts.tempo else [],
         [words for tempo, words in TEMPI.items() if tempo != facts.tempo],
     ),
-    "manner": lambda facts: (_manner(facts), [m for m in MANNERS if m != _manner(facts)]),
 }
 ASKED = {
-    "teacher": ("instrument", "genre", "mood", "tempo", "manner"),
+    "teacher": ("instrument", "genre", "mood", "tempo"),
     "teacher, pushed": ("voice",),
     "certain": ("instrument", "tempo"),
     "certain, sung": ("voice",),
@@ -85,10 +77,9 @@ def questions(truth: str, cases: Sequence[Case], places: dict[str, str]) -> Iter
         places: Where each clip is, by its id.
     """
     for topic in ASKED[truth]:
-        classes = _fair(topic, cases)
-        if len(classes) < 2:
-            continue
-        each = min(MOST, *map(len, classes.values()))
+        found = [_fair(topic, cases, fewest) for fewest in range(FEWEST, MOST + 1)]
+        classes = max(found, key=lambda classes: len(classes) * _each(classes))
+        each = _each(classes)
         for name in sorted(classes):
             dice = Random(f"{truth} {topic} {name}")
             for case, wrong in dice.sample(classes[name], each):
@@ -100,21 +91,33 @@ def questions(truth: str, cases: Sequence[Case], places: dict[str, str]) -> Iter
                 )  # fmt: skip
 
 
-def _fair(topic: str, cases: Sequence[Case]) -> dict[str, list[Options]]:
-    """Cases by right answer; no option is wrong everywhere, for then it could be left out."""
-    fewest = 2 if topic == "tempo" else OPTIONS - 1  # wrong ones
+def _each(classes: Mapping[str, Sequence[Options]]) -> int:
+    """Of how many cases of each class there are questions."""
+    return min((len(found) for found in classes.values()), default=0)
+
+
+def _fair(topic: str, cases: Sequence[Case], fewest: int) -> dict[str, list[Options]]:
+    """Cases by right answer, at least so many of each and at most `MOST`.
+
+    No option is wrong everywhere, for then it could be left out unheard.
+    """
+    least = 2 if topic == "tempo" else OPTIONS - 1  # wrong ones
     told = [(*TRUTHS[topic](case.facts), case) for case in cases]
-    names = {right for right, _, _ in told} - {""}
+    common = Counter(name for right, _, _ in told for name in right)
+    names = set(common)
     while True:
         classes: defaultdict[str, list[Options]] = defaultdict(list)
         for right, wrong, case in told:
             left = [name for name in wrong if name in names]
-            if right in names and len(left) >= fewest:
-                classes[right].append((case, left))
-        large = {name: found for name, found in classes.items() if len(found) >= FEWEST}
+            known = [name for name in right if name in names]
+            if known and len(left) >= least:
+                classes[min(known, key=common.__getitem__)].append((case, left))
+        large = {name: found for name, found in classes.items() if len(found) >= fewest}
         if large.keys() == names:
-            return large
+            break
         names = set(large)
+    drawn = Random(f"{topic} {len(cases)}")
+    return {name: drawn.sample(large[name], min(MOST, len(large[name]))) for name in sorted(large)}
 
 
 def by_options_alone(choices: Sequence[Choice]) -> float:
