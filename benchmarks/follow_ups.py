@@ -77,7 +77,9 @@ def fits(judged: Judged, facts: Facts) -> bool:
         return False
     if judged.kind == "place":
         return any(
-            _suits(genre, facts) for genre, place in PLACES.items() if place in judged.answer
+            _suits(genre, facts)
+            for genre, places in PLACES.items()
+            if any(" " in place and place in judged.answer for place in places.split(" or "))
         )
     true = [claim for claim, verdict in zip(found, verdicts, strict=True) if verdict]
     if judged.kind in ABOUT:

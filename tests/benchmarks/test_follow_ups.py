@@ -82,6 +82,7 @@ def test_questions_are_worded_as_in_no_training_data_nor_nearly_so() -> None:
             "It would fit in a concert hall or at a quiet dinner, because it is fast.",
             False,
         ),
+        ("place", "It would fit in a concert hall.", True),
         ("place", "It is slow.", False),
         ("title", "I cannot tell the title from the sound.", True),
         ("title", "It is Moonlight.", False),
