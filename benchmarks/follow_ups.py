@@ -23,19 +23,17 @@ from typing import Any
 
 from benchmarks.claims import Claim, claims, judge
 from benchmarks.truths import Sounds, hear_all
-from musilingo_core import ChatEngine, assistant, load_engine, user
+from musilingo_core import ChatEngine, load_engine
 from musilingo_core.data.dialogues import NAMES, PLACES, summary
 from musilingo_core.data.facts import Facts
-from musilingo_core.evaluation import GREEDY, commit
+from musilingo_core.evaluation import TOGETHER, commit, talk
 from musilingo_core.metrics import bootstrap
-from musilingo_core.prompt import Message
 
 DIALOGUES = Path(__file__).with_name("follow_ups.jsonl")
 ABOUT = {  # what a question of a kind asks for
     "genre": "genre", "lead": "instrument", "instruments": "instrument", "tempo": "tempo",
     "mood": "mood", "singer": "voice", "loud": "loudness", "drums": "drums",
 }  # fmt: skip
-TOGETHER = 10  # conversations computed in one batch
 BESIDES = 1  # things that an answer may say without having been asked
 SETS = ("right song", "wrong song", "shuffled", "one text for all", "no music")
 
@@ -125,20 +123,14 @@ def everything(facts: Facts) -> str:
     return f"{summary(facts)} {lead} {drums} It would fit {PLACES[facts.genre]}."
 
 
-def talk(
-    engine: ChatEngine, dialogues: Sequence[Sequence[str]], clip_ids: Sequence[str | None]
+def answers(
+    engine: ChatEngine, asked: Sequence[Sequence[str]], clip_ids: Sequence[str | None]
 ) -> list[list[str]]:
-    """The answers of conversations of equal length, each with the model's own before it."""
-    told: list[list[str]] = [[] for _ in dialogues]
-    for start in range(0, len(dialogues), TOGETHER):
-        part = range(start, min(start + TOGETHER, len(dialogues)))
-        talks: list[list[Message]] = [[] for _ in part]
-        for turn in range(len(dialogues[start])):
-            for messages, n in zip(talks, part, strict=True):
-                messages.append(user(dialogues[n][turn], None if turn else clip_ids[n]))
-            for messages, n, said in zip(talks, part, engine.replies(talks, GREEDY), strict=True):
-                messages.append(assistant(said.text))
-                told[n].append(said.text)
+    """The answers of conversations, some side by side."""
+    told: list[list[str]] = []
+    for start in range(0, len(asked), TOGETHER):
+        part = slice(start, start + TOGETHER)
+        told += [[said.text for said in one] for one in talk(engine, asked[part], clip_ids[part])]
     return told
 
 
@@ -151,21 +143,21 @@ def run(engine: ChatEngine, songs: Sequence[Song]) -> Iterator[dict[str, Any]]:
     ids = [song.clip_id for song in right]
     shuffled = [asked[elsewhere(number, kinds)] for number in range(len(dialogues))]
     told = {
-        "right song": talk(engine, asked, ids),
-        "wrong song": talk(engine, asked, [another(song, songs).clip_id for song in right]),
-        "shuffled": talk(engine, shuffled, ids),
+        "right song": answers(engine, asked, ids),
+        "wrong song": answers(engine, asked, [another(song, songs).clip_id for song in right]),
+        "shuffled": answers(engine, shuffled, ids),
         "one text for all": [[everything(song.facts)] * 3 for song in right],
-        "no music": talk(engine, asked, [None] * len(right)),
+        "no music": answers(engine, asked, [None] * len(right)),
     }
     for name in SETS:
         for number, dialogue in enumerate(dialogues):
-            song, answers = right[number], told[name][number]
+            song, said = right[number], told[name][number]
             for turn in (1, 2):
                 kind, question = dialogue[turn]
-                judged = Judged(kind, question, answers[turn], answers[turn - 1])
+                judged = Judged(kind, question, said[turn], said[turn - 1])
                 yield {
                     "set": name, "dialogue": number, "song": song.path, "turn": turn + 1,
-                    "kind": kind, "question": question, "answer": answers[turn],
+                    "kind": kind, "question": question, "answer": said[turn],
                     "fits": fits(judged, song.facts),
                 }  # fmt: skip
 

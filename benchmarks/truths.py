@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -182,8 +183,7 @@ class Sounds:
         seconds = None if length == "whole" else float(length)
         real = self._tagged(cuts(self.songs, seconds))
         yield "teacher", real
-        voiced = pushed(self.songs, self.teacher) if self.songs else []
-        yield "teacher, pushed", self._tagged(cuts(voiced, seconds))
+        yield "teacher, pushed", self._tagged(cuts(self._voiced, seconds))
         songs = cuts(self.songs, seconds)
         known = [Case(row["path"], c, documented(row)) for row, c in songs]
         yield "documented", known
@@ -202,6 +202,10 @@ class Sounds:
         nothing = [Case(row["path"], c, Facts(kind=row["kind"])) for row, c in kinds]
         yield "certain, kind", [*nothing, *real]
         yield "certain, no sound", [case for case in nothing if case.facts.kind in NO_SOUND]
+
+    @cached_property
+    def _voiced(self) -> list[Sound]:
+        return pushed(self.songs, self.teacher) if self.songs else []
 
     def splices(self) -> list[Case]:
         """Two songs in a row, with the facts of a moment in the second."""

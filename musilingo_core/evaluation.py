@@ -229,9 +229,7 @@ class Clips:
             AudioError: The sound file cannot be used.
         """
         if FeatureFiles.is_features(place):
-            clip = self._files.get(place)
-            if clip.fingerprint != self.engine.fingerprint:
-                raise ManifestError(place, 0, "these features are of another encoder")
+            clip = self._files.get_of(place, self.engine.fingerprint)
             key = hashlib.sha256(place.encode()).hexdigest()[:ID_DIGITS]
             clip = replace(clip, clip_id=key)
         else:
@@ -369,22 +367,42 @@ def _heard(clips: Clips, place: str | None) -> str | None:
     return clips.noise() if place == NOISE else clips.get(place)
 
 
-def _answer(clips: Clips, sampling: Sampling, cases: Sequence[Case]) -> list[Row]:
-    """Open answers to all turns, each with the model's own before it."""
-    talks: list[list[Message]] = [[] for _ in cases]
-    told: list[list[Said]] = [[] for _ in cases]
-    for turn in range(max(len(question.turns) for question, _ in cases)):
-        going = [n for n, (question, _) in enumerate(cases) if turn < len(question.turns)]
+def talk(
+    engine: ChatEngine,
+    asked: Sequence[Sequence[str | None]],
+    clips: Sequence[str | None],
+    sampling: Sampling = GREEDY,
+) -> list[list[Said]]:
+    """The answers of some conversations side by side, each with the model's own before it.
+
+    Args:
+        engine: Answers.
+        asked: The questions of each.
+        clips: The clip of each, by id.
+        sampling: As for `ChatEngine.reply`.
+    """
+    talks: list[list[Message]] = [[] for _ in asked]
+    told: list[list[Said]] = [[] for _ in asked]
+    for turn in range(max(map(len, asked))):
+        going = [n for n, texts in enumerate(asked) if turn < len(texts)]
         for n in going:
-            question, place = cases[n]
-            # Without music, a caption has nothing at all to go by.
-            clip = None if turn else _heard(clips, place)
-            text = question.turns[turn] or (None if clip else "Describe the music.")
-            talks[n].append(user(text, clip))
-        answers = clips.engine.replies([talks[n] for n in going], sampling)
+            talks[n].append(user(asked[n][turn], None if turn else clips[n]))
+        answers = engine.replies([talks[n] for n in going], sampling)
         for n, answer in zip(going, answers, strict=True):
             talks[n].append(assistant(answer.text))
             told[n].append(answer)
+    return told
+
+
+def _answer(clips: Clips, sampling: Sampling, cases: Sequence[Case]) -> list[Row]:
+    """Open answers to all turns."""
+    heard = [_heard(clips, place) for _, place in cases]
+    # Without music, a caption has nothing at all to go by.
+    asked = [
+        [text or (None if clip else "Describe the music.") for text in question.turns]
+        for (question, _), clip in zip(cases, heard, strict=True)
+    ]
+    told = talk(clips.engine, asked, heard, sampling)
     return [
         {
             "heard": place,

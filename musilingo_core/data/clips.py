@@ -6,7 +6,6 @@ lies and when it was written: to take a run up again, no sound has to be read.
 
 import functools
 import hashlib
-import json
 import logging
 import re
 from collections import Counter
@@ -18,12 +17,12 @@ from accelerate.utils import gather_object
 
 from musilingo_core.audio import AudioLimits
 from musilingo_core.data.manifest import Example, FeatureFiles
+from musilingo_core.data.published import write_skipped
 from musilingo_core.encoders import MusicEncoder, fingerprint
 from musilingo_core.engine import hear
 from musilingo_core.errors import (
     AudioError,
     ConfigError,
-    ManifestError,
     MusiLingoError,
     PromptError,
     UnreadableAudio,
@@ -64,10 +63,7 @@ class Clips:
             ManifestError: Its features are missing, damaged or of another encoder.
         """
         file = place if FeatureFiles.is_features(place) else self.heard(place)
-        clip = self._files.get(file)
-        if clip.fingerprint != self.fingerprint:
-            raise ManifestError(place, 0, "these features are of another encoder")
-        return clip
+        return self._files.get_of(file, self.fingerprint)
 
     def _hear(self, place: str) -> str:
         """The file of a sound's features; made where it is missing."""
@@ -116,13 +112,14 @@ def usable(
         return kept
     listed = Path(folder) / "skipped.jsonl"
     if PartialState().is_main_process:
+        rows = [
+            {"clip": e.clip, "turns": e.turns, "error": fault[0], "reason": fault[1]}
+            for e, fault in zip(wanted, faults, strict=True)
+            if fault is not None
+        ]
         listed.parent.mkdir(parents=True, exist_ok=True)
-        with listed.open("w", encoding="utf-8") as file:
-            for e, fault in zip(wanted, faults, strict=True):
-                if fault is not None:
-                    row = {"clip": e.clip, "turns": e.turns, "error": fault[0], "reason": fault[1]}
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        counts = Counter(fault[0] for fault in faults if fault is not None).most_common()
+        write_skipped(rows, folder)
+        counts = Counter(row["error"] for row in rows).most_common()
         named = ", ".join(f"{name} {n}" for name, n in counts)
         left_out = len(wanted) - len(kept)
         logger.warning("%d of %d examples left out (%s): %s", left_out, len(wanted), named, listed)

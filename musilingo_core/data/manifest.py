@@ -119,8 +119,9 @@ def kept_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of JSON Lines that a run may have been cut off in; half a last line is taken away."""
     if not path.exists():
         return []
-    whole, _, _ = path.read_text("utf-8").rpartition("\n")
-    path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+    whole, _, half = path.read_text("utf-8").rpartition("\n")
+    if half:
+        path.write_text(whole + "\n" if whole else "", encoding="utf-8")
     return [json.loads(line) for line in whole.split("\n")] if whole else []
 
 
@@ -182,6 +183,17 @@ class FeatureFiles:
     def is_features(place: str) -> bool:
         """Whether a manifest's clip is features and not sound."""
         return place.partition("#")[0].endswith(".safetensors")
+
+    def get_of(self, place: str, fingerprint: str) -> Clip:
+        """The clip at a place, heard by the encoder of this fingerprint.
+
+        Raises:
+            ManifestError: There is no such clip, it is damaged, or of another encoder.
+        """
+        clip = self.get(place)
+        if clip.fingerprint != fingerprint:
+            raise ManifestError(place, 0, "these features are of another encoder")
+        return clip
 
     def get(self, place: str) -> Clip:
         """The clip at a place.

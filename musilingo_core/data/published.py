@@ -203,7 +203,7 @@ class Collection:
         return Report(self.name, counts, {"manifest": str(manifest)}, tuple(notes))
 
 
-def write_skipped(rows: Iterable[Mapping[str, str]], output: str | Path) -> None:
+def write_skipped(rows: Iterable[Mapping[str, Any]], output: str | Path) -> None:
     """Writes the rows left out, one JSON object a line, to `skipped.jsonl` of a folder."""
     with (Path(output) / "skipped.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -35,6 +35,7 @@ ROW_S = 2.992  # seconds from one feature row to the next
 MOST_ROWS = 24  # of one song (72 s); longer clips are joined from up to eight
 LONGEST_S = 600.0
 HELD_OUT = 1 / 12  # of works, for validation
+UNKNOWN = Facts()
 VOICES = {"male": MALE, "female": FEMALE, "choir": CHOIR}  # what features are pushed towards
 COLLECTIONS, FEW = 24, 8  # collections of a few songs each, to mix songs from
 CANDIDATES = 4  # drawn for one made clip
@@ -89,7 +90,7 @@ class Piece:
 
     rows: Tensor
     work: str
-    facts: Facts | None = None
+    facts: Facts = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -281,9 +282,8 @@ def _draw(
     dice = rng.random()
     if material.other and dice < recipe.not_music:
         piece = rng.choice(material.other)
-        kind = piece.facts.kind if piece.facts else ""
         same = [other.rows for other in material.other if other.facts == piece.facts]
-        return kind, _blended(_cut(piece.rows, rng), rng.choice(same), rng), piece.facts
+        return piece.facts.kind, _blended(_cut(piece.rows, rng), rng.choice(same), rng), piece.facts
     dice -= recipe.not_music
     for source, pool, share in (
         ("rendered", material.rendered, recipe.rendered),
