@@ -20,6 +20,7 @@ from musilingo_core.encoders import fingerprint
 from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.engine import ChatEngine
 from musilingo_core.errors import ConfigError
+from musilingo_core.features import pool
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.schedule import TrainingConfig
@@ -453,7 +454,11 @@ def test_what_cannot_be_heard_or_asked_is_left_out_and_listed(
 
 
 def test_two_processes_learn_what_one_would_with_twice_the_batches(
-    folder: str, wav: Writer, tmp_path: Path, tiny_encoder: MusicnnEncoder
+    folder: str,
+    wav: Writer,
+    tmp_path: Path,
+    tiny_encoder: MusicnnEncoder,
+    tiny_model: MusiLingoForConditionalGeneration,
 ) -> None:
     manifest = manifest_of(tmp_path, tiny_encoder, 7)
     wav(tone(4), name="b.wav")
@@ -488,8 +493,11 @@ def test_two_processes_learn_what_one_would_with_twice_the_batches(
     assert len((tmp_path / "two" / "skipped.jsonl").read_text().splitlines()) == 1
     assert [row["epoch"] for row in two] == [row["epoch"] for row in one] == [0.5, 1, 1.5, 2]
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4)
-    learnt = [load_file(tmp_path / n / "projection.safetensors")["weight"] for n in ("two", "one")]
-    torch.testing.assert_close(learnt[0], learnt[1], rtol=0.02, atol=1e-3)
+    # What is said of these rows: along what no row varies in, AdamW makes whole steps of rounding.
+    learnt = [load_file(tmp_path / name / "projection.safetensors") for name in ("two", "one")]
+    rows = torch.cat([pool(make_clip(n).features, tiny_model.config.segments) for n in range(1, 8)])
+    said = [rows @ state["weight"].T.float() + state["bias"].float() for state in learnt]
+    assert torch.nn.functional.cosine_similarity(*(s - s.mean() for s in said)).min() > 0.99
 
 
 def test_another_projection_is_spoken_with(
