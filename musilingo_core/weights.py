@@ -342,7 +342,6 @@ def load_projection(model: MusiLingoForConditionalGeneration, path: str | Path) 
 
     Raises:
         CheckpointError: Names or shapes do not fit.
-        ConfigError: There are adapters, and the package they need is not installed.
     """
     file = projection_file(path)
     try:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from musilingo_core.adapter import (
     WEIGHTS,
@@ -76,8 +77,16 @@ def test_same_seed_same_adapters(tiny_model: Model) -> None:
 def test_what_are_no_adapters_is_said(tiny_model: Model, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="do not fit"):
         merge_adapter(tiny_model.language_model, tmp_path / "nothing")
+    plain = copy.deepcopy(tiny_model.language_model)
     add_adapter(tiny_model.language_model, 2, 0)
     save_adapter(tiny_model.language_model, tmp_path)
+    tiny_model.language_model = plain
+    state = {name: value.clone() for name, value in load_file(tmp_path / WEIGHTS).items()}
+    name, value = next(iter(state.items()))
+    for wrong in (state | {"another.lora_B.weight": value}, state | {name: value[:, :-1].clone()}):
+        save_file(wrong, tmp_path / WEIGHTS)
+        with pytest.raises(CheckpointError, match="do not fit"):
+            merge_adapter(tiny_model.language_model, tmp_path)
     (tmp_path / WEIGHTS).write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match="do not fit"):
         merge_adapter(tiny_model.language_model, tmp_path)
