@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from musilingo_core.errors import CheckpointError, ConfigError
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
-PREFIX, DOWN, UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"  # of peft's names
+# Of peft's names; `PeftModel.from_pretrained` looks for the first.
+PREFIX, DOWN, UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
 
 def add_adapter(language_model: nn.Module, rank: int, seed: int) -> None:
@@ -52,7 +53,7 @@ def load_adapter(language_model: nn.Module, folder: str | Path, rank: int | None
         settings = peft.LoraConfig.from_pretrained(folder)
         if rank not in (None, settings.r):
             raise ConfigError(f"{folder} can be trained on with lora_rank = {settings.r} only.")
-        state = load_file(Path(folder) / WEIGHTS)
+        state = _read(folder)
         _inject(settings, language_model)
         unfit = peft.set_peft_model_state_dict(language_model, state).unexpected_keys
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -67,7 +68,8 @@ def save_adapter(language_model: nn.Module, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model: Any = language_model
     state = _peft().get_peft_model_state_dict(model)
-    save_file({k: v.detach().float().contiguous() for k, v in state.items()}, folder / WEIGHTS)
+    kept = {PREFIX + name: value.detach().float().contiguous() for name, value in state.items()}
+    save_file(kept, folder / WEIGHTS)
     model.peft_config["default"].save_pretrained(folder)
 
 
@@ -83,9 +85,9 @@ def merge_adapter(language_model: nn.Module, folder: str | Path) -> None:
     """
     try:
         settings = json.loads((Path(folder) / SETTINGS).read_text(encoding="utf-8"))
-        state = load_file(Path(folder) / WEIGHTS)
+        state = _read(folder)
         for name in [name for name in state if name.endswith(DOWN)]:
-            layer = name.removeprefix(PREFIX).removesuffix(DOWN)
+            layer = name.removesuffix(DOWN)
             weight: Any = language_model.get_submodule(layer).weight
             learnt = state.pop(name.removesuffix(DOWN) + UP) @ state.pop(name)
             scaled = settings["lora_alpha"] / settings["r"] * learnt
@@ -94,6 +96,12 @@ def merge_adapter(language_model: nn.Module, folder: str | Path) -> None:
         raise CheckpointError(folder, detail=str(error).splitlines()[0]) from error
     if state:
         raise CheckpointError(folder, unexpected=sorted(state))
+
+
+def _read(folder: str | Path) -> dict[str, Tensor]:
+    """Adapters' weights, by the names that layers have in the language model itself."""
+    state = load_file(Path(folder) / WEIGHTS)
+    return {name.removeprefix(PREFIX): value for name, value in state.items()}
 
 
 def _inject(settings: Any, language_model: nn.Module) -> None:

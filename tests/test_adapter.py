@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from musilingo_core.adapter import (
@@ -47,6 +48,8 @@ def test_merged_adapters_are_the_model_that_was_saved(tiny_model: Model, tmp_pat
     tiny_model.language_model = kind(tiny_model.language_model.config).eval()
     tiny_model.language_model.load_state_dict(plain)
     assert not torch.allclose(says(tiny_model), learnt, atol=1e-3)
+    theirs = PeftModel.from_pretrained(copy.deepcopy(tiny_model.language_model), tmp_path)
+    assert torch.equal(theirs(IDS).logits.float(), learnt)
     merge_adapter(tiny_model.language_model, tmp_path)
     torch.testing.assert_close(says(tiny_model), learnt, rtol=1e-3, atol=1e-4)
     assert set(tiny_model.language_model.state_dict()) == set(plain)
@@ -83,7 +86,10 @@ def test_what_are_no_adapters_is_said(tiny_model: Model, tmp_path: Path) -> None
     tiny_model.language_model = plain
     state = {name: value.clone() for name, value in load_file(tmp_path / WEIGHTS).items()}
     name, value = next(iter(state.items()))
-    for wrong in (state | {"another.lora_B.weight": value}, state | {name: value[:, :-1].clone()}):
+    for wrong in (
+        state | {"another.lora_B.weight": value.clone()},
+        state | {name: value[:, :-1].clone()},
+    ):
         save_file(wrong, tmp_path / WEIGHTS)
         with pytest.raises(CheckpointError, match="do not fit"):
             merge_adapter(tiny_model.language_model, tmp_path)
