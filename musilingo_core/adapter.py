@@ -63,12 +63,12 @@ def load_adapter(language_model: nn.Module, folder: str | Path, rank: int | None
 
 
 def save_adapter(language_model: nn.Module, folder: str | Path) -> None:
-    """Writes the adapters as peft does: weights (float32) and their settings."""
+    """Writes the adapters as peft does: weights (bfloat16) and their settings."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model: Any = language_model
     state = _peft().get_peft_model_state_dict(model)
-    kept = {PREFIX + name: value.detach().float().contiguous() for name, value in state.items()}
+    kept = {PREFIX + name: value.detach().bfloat16().contiguous() for name, value in state.items()}
     save_file(kept, folder / WEIGHTS)
     model.peft_config["default"].save_pretrained(folder)
 
@@ -89,7 +89,7 @@ def merge_adapter(language_model: nn.Module, folder: str | Path) -> None:
         for name in [name for name in state if name.endswith(DOWN)]:
             layer = name.removesuffix(DOWN)
             weight: Any = language_model.get_submodule(layer).weight
-            learnt = state.pop(name.removesuffix(DOWN) + UP) @ state.pop(name)
+            learnt = state.pop(name.removesuffix(DOWN) + UP).float() @ state.pop(name).float()
             scaled = settings["lora_alpha"] / settings["r"] * learnt
             weight.copy_(weight.float() + scaled.to(weight.device))
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:

@@ -104,7 +104,7 @@ class Preset:
 
     @property
     def folder(self) -> Path:
-        """The preset's own files: `musilingo.json`, `projection.safetensors`, the model card."""
+        """The preset's own files, as `release.save` lays them out."""
         return Path(str(resources.files("musilingo_core") / "presets" / self.name))
 
     def settings(self) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def load_preset(
     if on_status:
         on_status("Loading the model", None)
     model, processor = compose(encoder, language_model, preset.settings(), device)
-    load_projection(model, projection or preset.folder / "projection.safetensors")
+    load_projection(model, projection or preset.folder)
     return model, processor
 
 
