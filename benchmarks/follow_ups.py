@@ -192,11 +192,12 @@ def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--music", type=Path, nargs="+", required=True, metavar="JSONL")
+    parser.add_argument("--preset", default="starter")
     parser.add_argument("--projection", type=Path, help="instead of the preset's")
     parser.add_argument("--per-album", type=int, default=3)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
-    engine = load_engine("starter", projection=options.projection)
+    engine = load_engine(options.preset, projection=options.projection)
     songs = known_songs(hear_all(engine, options.per_album, options.music))
     rows = list(run(engine, songs))
     options.output.mkdir(parents=True, exist_ok=True)

@@ -114,16 +114,12 @@ class Preset:
         return settings
 
 
+_PARTS = (("musicnn", "ISC"), ("SmolLM2-135M-Instruct", "Apache-2.0"))
 PRESETS = {
-    "starter": Preset(
-        name="starter",
-        encoder=MUSICNN,
-        language_model=SMOLLM2,
-        licences=(
-            ("musicnn", "ISC"),
-            ("SmolLM2-135M-Instruct", "Apache-2.0"),
-            ("projection", "Apache-2.0"),
-        ),
+    name: Preset(name, MUSICNN, SMOLLM2, (*_PARTS, (learnt, "Apache-2.0")))
+    for name, learnt in (
+        ("starter", "projection and adapters"),
+        ("starter-frozen", "projection"),  # the paper's own form: nothing of the LLaMA was changed
     )
 }
 

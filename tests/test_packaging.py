@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import soundfile
 
+from musilingo_core.weights import PRESETS
 from tests.conftest import tone
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +57,8 @@ def test_no_weights_or_music_of_others_are_committed() -> None:
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.splitlines()
     heavy = {".bin", ".gguf", ".pt", ".pth", ".safetensors", ".wav", ".flac", ".mp3", ".ogg"}
-    ours = {"musilingo_core/presets/starter/projection.safetensors"}
+    trained = ("projection.safetensors", "adapter/adapter_model.safetensors")
+    ours = {f"musilingo_core/presets/{preset}/{name}" for preset in PRESETS for name in trained}
     found = {name for name in files if Path(name).suffix in heavy}
     assert all(name in ours or name.startswith("assets/examples/") for name in found), found
 
@@ -94,8 +96,10 @@ def test_the_wheel_carries_the_core_s_modules_and_no_others(wheel: Path) -> None
 
 def test_the_wheel_carries_projection_card_stages_and_questions(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("projection.safetensors", "musilingo.json", "README.md", "stage1.toml"):
-        assert f"musilingo_core/presets/starter/{name}" in names
+    for preset in PRESETS.values():
+        files = [path for path in preset.folder.rglob("*") if path.is_file()]
+        assert len(files) >= 5
+        assert {path.relative_to(ROOT).as_posix() for path in files} <= names
     assert "musilingo_core/presets/paper/stage2.toml" in names
     assert "musilingo_core/data/questions.toml" in names
     assert not any(name.startswith(("tests/", "demo/")) for name in names)

@@ -197,6 +197,7 @@ def test_requirements_and_presets_are_pinned() -> None:
             assert len(part.sha256) == 64 and "==" in part.requirement and part.size > 1e6
         assert preset.settings()["tokens_per_row"] >= 1
         assert preset.licences
+        assert (preset.folder / "README.md").is_file()
     with pytest.raises(ConfigError, match="starter"):
         find_preset("stater")
 
