@@ -73,7 +73,7 @@ TEST_TEXTS = (
     "respect to the opinions of mankind requires that they should declare the causes which impel "
     "them to the separation.",
 )
-TRAIN_VOICES = tuple(
+TRAIN_ACCENTS = tuple(
     f"{accent}+{variant}"
     for accent in (
         "en-us",
@@ -88,7 +88,8 @@ TRAIN_VOICES = tuple(
     )
     for variant in ("f1", "f2", "f3", "m3", "m4", "m5", "belinda", "edward")
 )
-TEST_VOICES = ("lp", "ked", "f4", "f5", "m1", "m7")  # of `singing.VOICES`
+TRAIN_VOICES = tuple(name for name, voice in VOICES.items() if voice.split == "train")
+TEST_VOICES = ("lp", "ked", "f4", "f5", "m1", "m7")  # of `singing.VOICES`, too
 
 # ---- noises, each a function of a random generator and a number of samples, peak not yet set
 
@@ -164,17 +165,25 @@ def any_band(rng: np.random.Generator) -> tuple[float, float]:
     return low, low * 2 ** rng.uniform(0.5, 5)
 
 
+def any_pitch(rng: np.random.Generator) -> float:
+    """Draws the pitch of a hum, Hz: 40 to 240, but none near the test's 60."""
+    pitch = float(np.exp(rng.uniform(np.log(40), np.log(240))))
+    return pitch if abs(pitch - 60) > 5 else any_pitch(rng)
+
+
 Noise = Callable[[np.random.Generator, int], Waveform]
 TRAIN_NOISES: dict[str, Noise] = {
     "white": lambda rng, samples: coloured(rng, samples, 0),
     "pink": lambda rng, samples: coloured(rng, samples, 1),
     "brown": lambda rng, samples: coloured(rng, samples, 2),
-    "hum 50 Hz": lambda rng, samples: hum(rng, samples, 50),
+    "hum": lambda rng, samples: hum(rng, samples, any_pitch(rng)),
     "violet": lambda rng, samples: coloured(rng, samples, -2),
     "any colour": lambda rng, samples: coloured(rng, samples, rng.uniform(-1, 2.5)),
     "any band": lambda rng, samples: band(rng, samples, *any_band(rng)),
     "clicks": lambda rng, samples: impulses(rng, samples, per_second=4, decay_s=0.002),
-    "rustle": lambda rng, samples: impulses(rng, samples, rng.uniform(6, 80), 0.003),
+    "rustle": lambda rng, samples: impulses(
+        rng, samples, rng.uniform(6, 80), float(np.exp(rng.uniform(-8, -5)))
+    ),
     "rain": rain,
 }
 TEST_NOISES: dict[str, Noise] = {
@@ -186,7 +195,7 @@ TEST_NOISES: dict[str, Noise] = {
     "crackle": lambda rng, samples: impulses(rng, samples, per_second=25, decay_s=0.0005),
 }
 FLOORS: dict[str, dict[str, Noise]] = {
-    "train": {sort: TRAIN_NOISES[sort] for sort in ("white", "pink", "hum 50 Hz")},
+    "train": {sort: TRAIN_NOISES[sort] for sort in ("white", "pink", "hum")},
     "test": {sort: TEST_NOISES[sort] for sort in ("blue", "between pink and brown", "hum 60 Hz")},
 }
 NOISES = {"train": TRAIN_NOISES, "test": TEST_NOISES}
@@ -228,13 +237,14 @@ def speech_command(split: str, rng: random.Random) -> tuple[list[str], str]:
     """The command that speaks ``{file}`` into ``{out}``, and the voice's name.
 
     Args:
-        split: ``train`` (espeak-ng in many accents) or ``test`` (voices that sing in its songs).
+        split: ``train`` (espeak-ng in many accents, and voices that sing in its songs) or ``test``
+            (voices that sing in its songs).
         rng: chooses voice, speed and pitch.
     """
-    if split == "test":
-        voice = rng.choice(TEST_VOICES)
+    if split == "test" or rng.random() < 0.5:
+        voice = rng.choice(TEST_VOICES if split == "test" else TRAIN_VOICES)
         return list(VOICES[voice].command), voice
-    voice, speed, pitch = rng.choice(TRAIN_VOICES), rng.randint(130, 190), rng.randint(30, 65)
+    voice, speed, pitch = rng.choice(TRAIN_ACCENTS), rng.randint(130, 190), rng.randint(30, 65)
     manner = ["-v", voice, "-s", str(speed), "-p", str(pitch)]
     return ["espeak-ng", *manner, "-w", "{out}", "{text}"], f"espeak-ng {voice}"
 

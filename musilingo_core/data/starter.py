@@ -9,7 +9,7 @@ features vary together, so that what comes out looks like music.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -378,6 +378,14 @@ def rendered_facts(row: dict[str, Any]) -> Facts:
     )
 
 
+def _undisputed(facts: Facts) -> Facts:
+    """Facts without a moderate tempo, which is slow to one and fast to another: taggers shall say.
+
+    Taught as certain, it takes in many a score that is slow or fast.
+    """
+    return replace(facts, tempo="") if facts.tempo == "moderate" else facts
+
+
 def gather(
     encoder: MusicnnEncoder,
     music: Sequence[str | Path],
@@ -425,7 +433,10 @@ def gather(
 
     return Material(
         [Piece(_stretch(found), named(row, "title")) for row, found in songs],
-        [Piece(found, named(row, "score"), rendered_facts(row)) for row, found in scores],
+        [
+            Piece(found, named(row, "score"), _undisputed(rendered_facts(row)))
+            for row, found in scores
+        ],
         [Piece(found, named(row, "recording"), Facts(voice=row["voice"])) for row, found in voices],
         [Piece(found, named(row, "path"), Facts(kind=row["kind"])) for row, found in others],
     )

@@ -58,12 +58,21 @@ def test_passage_is_long_enough_and_made_of_the_texts() -> None:
 def test_splits_share_no_text_and_no_voice_speaking_or_singing() -> None:
     assert not set(not_music.TRAIN_TEXTS) & set(not_music.TEST_TEXTS)
     sung = {split: {n for n, v in VOICES.items() if v.split == split} for split in LENGTHS_S}
-    spoken = {voice.partition("+")[2] for voice in not_music.TRAIN_VOICES}
+    spoken = {voice.partition("+")[2] for voice in not_music.TRAIN_ACCENTS}
     assert not (spoken | sung["train"]) & (set(not_music.TEST_VOICES) | sung["test"])
+    spoken |= set(not_music.TRAIN_VOICES)
     for split, names in (("train", spoken), ("test", set(not_music.TEST_VOICES))):
-        command, voice = not_music.speech_command(split, random.Random(0))
-        assert voice.partition("+")[2] in names or voice in names
-        assert "{out}" in command
+        for seed in range(10):
+            command, voice = not_music.speech_command(split, random.Random(seed))
+            assert voice.partition("+")[2] in names or voice in names
+            assert "{out}" in command
+
+
+def test_hums_of_the_training_split_are_none_of_the_test_s() -> None:
+    pitches = [not_music.any_pitch(np.random.default_rng(seed)) for seed in range(50)]
+
+    assert all(40 <= pitch <= 240 and abs(pitch - 60) > 5 for pitch in pitches)
+    assert max(pitches) > 120
 
 
 def test_test_clips_are_long_enough_to_be_cut_to_a_minute() -> None:
