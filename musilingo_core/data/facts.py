@@ -53,6 +53,7 @@ SEX_MARGIN = 0.5  # logits
 CHOIR_MARGIN = 0.5  # logits, over the likeliest other voice tag
 GENRE_MARGIN = 1.0  # logits by which a genre is surely not the one
 TEMPO_OFFSET, TEMPO_MARGIN = 1.3, 0.6  # logits; the offset makes slow and fast equally common
+MODERATE = 0.2  # logits either way; of what lies between this and a tempo nothing is said
 LOUD_OFFSET, LOUD_MARGIN = 0.6, 0.8  # logits, loud against quiet and soft
 MOOD_MARGIN = 1.0  # logits below what is much, where a mood surely is not
 PRESENT, ABSENT = 0.18, 0.05  # probability of an instrument's likeliest tag
@@ -129,13 +130,14 @@ class Teacher:
         styles = {genre: top(tags) for genre, tags in GENRES.items()}
         genre = max(styles, key=styles.__getitem__)
         pace = top(("m:fast",)) - top(("m:slow",)) + TEMPO_OFFSET
+        between = "moderate" if abs(pace) < MODERATE else ""
         loud = top(("m:loud",)) - top(("m:quiet", "m:soft")) + LOUD_OFFSET
         facts = Facts(
             instruments=(ranked[0], *(n for n in ranked[1:3] if strength[n] > PRESENT)),
             absent=tuple(n for n in ranked if strength[n] < ABSENT),
             genre=genre,
             not_genres=tuple(g for g in styles if styles[g] < styles[genre] - GENRE_MARGIN),
-            tempo=_side(pace, TEMPO_MARGIN, "fast", "slow", "moderate"),
+            tempo=_side(pace, TEMPO_MARGIN, "fast", "slow", between),
             voice=self._voice(top),
             loudness=_side(loud, LOUD_MARGIN, "loud", "soft", ""),
             drums="yes" if p(DRUMS) > 0.25 else "no" if p(DRUMS) < 0.08 else "",

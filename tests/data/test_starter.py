@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from musilingo_core.data.dialogues import NAMES, Scene, questions, summary, write
-from musilingo_core.data.facts import GENRES, INSTRUMENTS, Facts, Teacher, moods, not_moods
+from musilingo_core.data.facts import (
+    GENRES,
+    INSTRUMENTS,
+    TEMPO_OFFSET,
+    Facts,
+    Teacher,
+    moods,
+    not_moods,
+)
 from musilingo_core.data.manifest import FeatureFiles, read_manifest
 from musilingo_core.data.starter import Material, Mixer, Piece, Recipe, build, rendered_facts
 from musilingo_core.encoders.musicnn import MusicnnConfig, MusicnnEncoder
@@ -223,6 +231,20 @@ def test_the_teacher_labels_a_mixture_as_the_mixture_of_its_logits(
     mixed = torch.stack([songs[0].mean(0), songs[1].mean(0)])
     both = (teacher.logits(songs[0]) + teacher.logits(songs[1])) / 2
     torch.testing.assert_close(teacher.logits(mixed), both, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pace", "tempo"),
+    [(-0.7, "slow"), (-0.4, ""), (-0.1, "moderate"), (0.1, "moderate"), (0.4, ""), (0.7, "fast")],
+)
+def test_between_a_tempo_and_a_moderate_one_nothing_is_said(
+    teacher: Teacher, songs: list[torch.Tensor], pace: float, tempo: str
+) -> None:
+    fast, slow = teacher.number["m:fast"], teacher.number["m:slow"]
+    weights = teacher.heads()
+    towards, logits = weights[fast] - weights[slow], teacher.logits(songs[0])
+    missing = pace - TEMPO_OFFSET - float(logits[fast] - logits[slow])
+    assert teacher.facts(songs[0] + missing / towards.square().sum() * towards).tempo == tempo
 
 
 @pytest.mark.parametrize("genre", ["jazz", "opera", "metal"])
