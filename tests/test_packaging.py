@@ -98,8 +98,11 @@ def test_the_wheel_carries_projection_card_stages_and_questions(wheel: Path) -> 
     names = set(zipfile.ZipFile(wheel).namelist())
     for preset in PRESETS.values():
         files = [path for path in preset.folder.rglob("*") if path.is_file()]
-        assert len(files) >= 5
+        needed = {"projection.safetensors", "musilingo.json", "README.md", "stage2.toml"}
+        assert needed <= {path.name for path in files}
         assert {path.relative_to(ROOT).as_posix() for path in files} <= names
+    assert "musilingo_core/presets/starter/adapter/adapter_model.safetensors" in names
+    assert "musilingo_core/presets/starter-frozen/stage1.toml" in names
     assert "musilingo_core/presets/paper/stage2.toml" in names
     assert "musilingo_core/data/questions.toml" in names
     assert not any(name.startswith(("tests/", "demo/")) for name in names)
