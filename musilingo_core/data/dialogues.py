@@ -373,7 +373,9 @@ def _place(scene: Scene, _: Random) -> str:
 def _why(scene: Scene, _: Random) -> str:
     facts = scene.facts
     manner = joined([w for w in (facts.tempo, facts.loudness) if w] or [facts.moods[0]])
-    return f"I hear {played(facts)}, and the music is {manner}."
+    # Drums are what a description does not say: a reason that repeats it would be none.
+    drums = {"yes": " with drums", "no": " without drums", "": ""}[facts.drums]
+    return f"I hear {played(facts)}{drums}, and the music is {manner}."
 
 
 def _unknown(what: str, _: Scene, __: Random) -> str:

@@ -81,7 +81,7 @@ def test_a_summary_says_all_of_the_facts() -> None:
 def test_answers_agree_with_the_facts() -> None:
     scene = Scene(PIANO, 100.0, lambda a, b: PIANO)
     said: dict[str, set[str]] = {}
-    for seed in range(900):
+    for seed in range(2000):
         for question, answer in write(scene, Random(seed), 5):
             said.setdefault(question, set()).add(answer)
     assert said["Is it slow or fast?"] == {"It is slow."}
@@ -109,7 +109,9 @@ def test_a_question_about_another_moment_is_answered_as_the_one_before() -> None
     assert said["drums", "Are you sure?"] == {"No, there are no drums."}
     assert said["tempo", "Are you sure?"] == {"As far as I can hear: it is slow."}
     assert said["genre", "Please repeat that."] == {"It is classical music."}
-    assert said["genre", "Why?"] == {"I hear piano and strings, and the music is slow and soft."}
+    assert said["genre", "Why?"] == {
+        "I hear piano and strings without drums, and the music is slow and soft."
+    }
     assert said["genre", "And the tempo?"] == {"It is slow."}
 
 
