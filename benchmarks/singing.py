@@ -7,8 +7,9 @@ Hardly any free recording is sung, so speech synthesisers (``flite``, ``espeak-n
 say lines written for this, and Praat (package ``praat-parselmouth``) makes them sing: pitch follows
 a melody with vibrato, the tempo is halved, formants are moved a little. The voice is mixed into a
 stretch of a recording, at a level from hardly audible to leading; some clips are unaccompanied,
-some are a choir of several voices. The two splits share neither voices nor recordings. Stretches
-without a voice are not written: whether the recordings themselves are sung is not certain.
+some are a choir of several voices. The two splits share neither voices nor lines nor recordings.
+Stretches without a voice are not written: whether the recordings themselves are sung is not
+certain.
 """
 
 from __future__ import annotations
@@ -37,24 +38,40 @@ Sound = NDArray[np.float64]
 
 RATE = 24_000  # Hz
 PROGRAMS = ("flite", "espeak-ng", "text2wave", "ffmpeg")
-LINES = (
-    "the moon is shining on the silent sea",
-    "oh bring me back to where the river flows",
-    "a thousand stars are burning in the night",
-    "and all the world is waiting for the dawn",
-    "come over the hills my love and dance with me",
-    "the wind is calling through the empty streets",
-    "i will remember every word you said",
-    "we are the fire that never fades away",
-    "lay down your heavy heart and rest a while",
-    "the summer rain is falling on my face",
-    "hold on to me until the morning comes",
-    "there is a light that shines for you and i",
-    "i walked alone along the winding road",
-    "the bells are ringing far across the town",
-    "give me your hand and never let it go",
-    "nobody knows the way we came along",
-)
+LINES = {
+    "train": (
+        "the moon is shining on the silent sea",
+        "oh bring me back to where the river flows",
+        "a thousand stars are burning in the night",
+        "and all the world is waiting for the dawn",
+        "come over the hills my love and dance with me",
+        "the wind is calling through the empty streets",
+        "i will remember every word you said",
+        "we are the fire that never fades away",
+        "lay down your heavy heart and rest a while",
+        "the summer rain is falling on my face",
+        "hold on to me until the morning comes",
+        "there is a light that shines for you and i",
+        "i walked alone along the winding road",
+        "the bells are ringing far across the town",
+        "give me your hand and never let it go",
+        "nobody knows the way we came along",
+    ),
+    "test": (
+        "the river keeps its secrets under stone",
+        "a paper boat is drifting out of sight",
+        "tomorrow we shall climb the highest tower",
+        "her letters lie unopened by the door",
+        "do you recall the garden where we met",
+        "the harbour lamps are swaying one by one",
+        "no winter ever held a heart so long",
+        "sing to the cradle softly as you go",
+        "a train rolls slowly past the yellow fields",
+        "my brother sold his horses and his plough",
+        "under the bridge the water turns to gold",
+        "all of my sorrows sailed away in may",
+    ),
+}
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), (0, 3, 5, 7, 10))
 UNACCOMPANIED, CHOIRS = 0.12, 0.12  # shares of clips
 LEVELS = (-4.0, 9.0)  # dB, of the voice against the recording
@@ -190,7 +207,7 @@ def part(name: str, seconds: float, manner: Manner, dice: random.Random) -> Soun
     """A voice singing line after line, with breaths between."""
     voice, samples = VOICES[name], np.zeros(int(seconds * RATE))
     at_s = dice.uniform(0, 1)
-    for line in dice.sample(LINES, len(LINES)):
+    for line in dice.sample(LINES[voice.split], len(LINES[voice.split])):
         sung = sing(speak(voice, line), voice.sex, manner, dice)
         first = int(at_s * RATE)
         if first >= len(samples):
@@ -313,7 +330,8 @@ def write(split: str, recordings: Sequence[dict[str, Any]], options: argparse.Na
             about_path = path.with_suffix(".json")
             if not about_path.exists():
                 recording = recordings[number % len(recordings)]
-                samples, about = make(recording, split, options.seconds, f"{options.seed}-{number}")
+                seed = f"{split} {options.seed}-{number}"  # else the splits would sing alike
+                samples, about = make(recording, split, options.seconds, seed)
                 soundfile.write(path, samples, RATE)
                 about_path.write_text(json.dumps(about), encoding="utf-8")
             about = json.loads(about_path.read_text("utf-8"))

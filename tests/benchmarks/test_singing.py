@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from benchmarks import singing
-from benchmarks.singing import RATE, VOICES, Manner, loudness, make, melody, write
+from benchmarks.singing import LINES, RATE, VOICES, Manner, loudness, make, melody, write
 
 
 def test_splits_share_no_voice_and_have_both_sexes() -> None:
@@ -98,3 +98,15 @@ def test_a_second_run_makes_only_what_is_missing(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
     assert [row["path"] for row in rows] == ["0000.flac", "0001.flac", "0002.flac"]
     assert all(row["split"] == "train" and row["voice"] for row in rows)
+
+
+@pytest.mark.usefixtures("plain")
+def test_the_splits_share_neither_lines_nor_draws(tmp_path: Path) -> None:
+    assert not set(LINES["train"]) & set(LINES["test"])
+    levels = []
+    for split in ("train", "test"):
+        options = Namespace(output=tmp_path / split, count=8, seconds=2, seed=0)
+        write(split, [{"path": "x"}], options)
+        rows = (tmp_path / split / "manifest.jsonl").read_text().splitlines()
+        levels.append([json.loads(row)["level_db"] for row in rows])
+    assert sum(one == other for one, other in zip(*levels, strict=True)) < 4
