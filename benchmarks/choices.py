@@ -8,9 +8,8 @@ of 12 s, of 60 s and whole, each class as often as the others. Wrong options are
 wrong, and are right elsewhere; what is printed as *by options alone* is what one would score who
 knows only how often each option is right. The truth is the encoder's tag heads' (*teacher*) or
 certain (rendered scores, songs that synthetic voices sing). Questions are worded as in no training
-data. ``choices-LENGTH.jsonl`` are the questions,
-``descriptions-LENGTH.jsonl`` what a description of each song would say; ``features.safetensors``
-the clips.
+data. ``choices-LENGTH.jsonl`` are the questions, ``descriptions-LENGTH.jsonl`` what a description
+of each song would say; ``features.safetensors`` the clips.
 """
 
 import argparse
@@ -20,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from benchmarks.hearing import DESCRIPTION
 from benchmarks.truths import Case, hear_all
 from musilingo_core import load_engine
 from musilingo_core.data.choices import Choice, write_choices
@@ -145,7 +145,7 @@ def main() -> None:
     sounds = hear_all(
         load_engine("starter"), options.per_album, options.music, options.rendered, options.sung
     )
-    folder = options.output.resolve()
+    folder, question = options.output.resolve(), DESCRIPTION.question
     clips: dict[str, Clip] = {}
     for length in options.lengths:
         found = {truth: cases for truth, cases in sounds.cases(length) if truth in ASKED}
@@ -157,10 +157,8 @@ def main() -> None:
             [replace(c, source=f"{length} s") for c in asked], folder / f"choices-{length}.jsonl"
         )
         told = [
-            Example(
-                places[case.clip.clip_id], (("", summary(case.facts)),), "test", track=case.track
-            )
-            for case in found["teacher"]
+            Example(places[c.clip.clip_id], ((question, summary(c.facts)),), "test", track=c.track)
+            for c in found["teacher"]
         ]
         write_manifest(told, folder / f"descriptions-{length}.jsonl")
         alone = 100 * by_options_alone(asked)

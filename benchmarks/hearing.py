@@ -22,14 +22,13 @@ claim, by the teacher, and how many answers run on or repeat themselves. Every a
 """
 
 import argparse
-import hashlib
 import json
 import re
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,7 +43,7 @@ from benchmarks.truths import MOMENT, Case, Sounds, hear_all, scored
 from musilingo_core import ChatEngine, load_engine, user
 from musilingo_core.data.facts import Facts, Teacher
 from musilingo_core.data.manifest import FeatureFiles, kept_rows, read_manifest
-from musilingo_core.evaluation import GREEDY, Clips, commit, weights_digest
+from musilingo_core.evaluation import GREEDY, Clips, commit, run_digest
 from musilingo_core.metrics import balanced_accuracy, bootstrap
 
 LESSONS = 2000  # clips that teach the probe
@@ -138,14 +137,6 @@ ASKED = {
 }
 
 
-def run_digest(engine: ChatEngine) -> str:
-    """Tells runs apart that may answer otherwise: by weights, prompt or sampling."""
-    processor = engine.processor
-    template = processor.chat_template or processor.tokenizer.chat_template
-    run = [weights_digest(engine), processor.settings(), template, asdict(GREEDY)]
-    return hashlib.sha256(json.dumps(run).encode()).hexdigest()[:16]
-
-
 class Asker:
     """Asks an engine about cases and remembers what it said.
 
@@ -158,7 +149,7 @@ class Asker:
     def __init__(self, engine: ChatEngine, file: Path) -> None:
         self._clips = Clips(engine)
         self.engine, self._file = self._clips.engine, file
-        self._run = {"run": run_digest(engine), "commit": commit()}
+        self._run = {"run": run_digest(engine, GREEDY), "commit": commit()}
         self.said: dict[tuple[str, str], dict[str, Any]] = {}
         for row in kept_rows(file):
             if row.get("run") == self._run["run"]:

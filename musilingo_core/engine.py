@@ -414,5 +414,7 @@ def load_engine(
         chosen = find_preset(preset)
         loaded, processor = load_preset(chosen, place, on_status, projection)
         name, licences = chosen.name, chosen.licences
+    if projection is not None:  # what is measured must not pass for the preset
+        name += f" with {Path(projection).name}"
     cache = FeatureCache(cache_folder() / "features")
     return ChatEngine(loaded, processor, name, cache, limits, licences)

@@ -8,9 +8,9 @@ music.”.) Predictions are kept, and a run that was cut off goes on where it wa
 
 import hashlib
 import json
-import re
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
@@ -24,8 +24,9 @@ from torch import Tensor
 
 from musilingo_core.data.choices import Choice, read_choices
 from musilingo_core.data.manifest import Example, FeatureFiles, kept_rows, read_manifest
+from musilingo_core.data.published import write_skipped
 from musilingo_core.engine import ChatEngine, Said
-from musilingo_core.errors import ConfigError, ManifestError
+from musilingo_core.errors import AudioError, ConfigError, ManifestError
 from musilingo_core.features import ID_DIGITS, Clip, FeatureCache, clip_id
 from musilingo_core.metrics import Bert, bootstrap, score_all
 from musilingo_core.prompt import Message, assistant, user, with_options
@@ -113,6 +114,8 @@ def evaluate(
 ) -> list[Figure]:
     """Asks everything a file holds and writes `predictions.jsonl`, `scores.json` and `scores.md`.
 
+    What cannot be heard is left out, listed in `skipped.jsonl` and counted below the scores.
+
     Args:
         engine: Answers.
         data: A manifest, a list of questions with options, or MuChoMusic as published.
@@ -142,12 +145,18 @@ def evaluate(
     if limit is not None and limit < len(questions):
         questions = Random(seed).sample(questions, limit)
     clips = Clips(engine)
+    questions, unheard = audible(questions, clips, on_status)
+    left_out = [*skipped, *unheard]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_skipped(left_out, folder)
+    if not questions:
+        raise ManifestError(data, 0, "holds nothing that can be heard; skipped.jsonl says why")
     run = {
         "model": engine.name,
-        "weights": weights_digest(engine),
+        "digest": run_digest(engine, sampling),
         "data": hashlib.sha256(Path(data).read_bytes()).hexdigest()[:16],
         "music": music_digest(questions),
-        "settings": [split, limit, generate, asdict(sampling), seed],
+        "settings": [split, limit, generate, seed],
     }
     said = Predictions(Path(folder), run)
     kept = [name for name in CONTROLS if name in {RIGHT, *controls}]
@@ -167,7 +176,8 @@ def evaluate(
     if WRONG in kept:
         figures += matched(clips, questions, said, seed)
     commits = ", ".join(dict.fromkeys(row["commit"] for row in said.rows.values()))
-    record = {"command": command, "seed": seed, "commit": commits, "skipped": len(skipped), **run}
+    reasons = Counter(row.get("error", row["reason"]) for row in left_out)
+    record = {"command": command, "seed": seed, "commit": commits, "skipped": reasons, **run}
     write_figures(figures, record, folder)
     return figures
 
@@ -203,6 +213,31 @@ def _of_example(example: Example, path: Path) -> Question:
     asked, references = zip(*example.turns, strict=True)
     data, track = example.source or path.stem, example.track or example.clip
     return Question(data, example.clip, track, asked, references)
+
+
+def audible(
+    questions: Sequence[Question],
+    clips: "Clips",
+    on_status: Status = lambda text, fraction: None,
+) -> tuple[list[Question], list[dict[str, str]]]:
+    """Hears all sounds; gives the questions about those that can be used, and why others cannot.
+
+    Raises:
+        ManifestError: Features are missing, damaged or of another encoder.
+    """
+    places = list(dict.fromkeys(question.clip for question in questions))
+    faults = {}
+    for number, place in enumerate(places):
+        on_status("Hearing", number / len(places))
+        try:
+            clips.get(place)
+        except AudioError as error:
+            faults[place] = error
+    kept = [question for question in questions if question.clip not in faults]
+    return kept, [
+        {"id": place, "error": type(fault).__name__, "reason": str(fault)}
+        for place, fault in faults.items()
+    ]
 
 
 Case = tuple[Question, str | None]  # a question, and the place of what is heard
@@ -638,6 +673,9 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
             rows.setdefault((figure["data"], figure["metric"]), {})[figure["control"]] = figure
             if figure["missing"]:
                 notes[f"{figure['metric']}: {figure['missing']}"] = None
+        for reason, count in run["skipped"].items():
+            data = run["figures"][0]["data"]
+            notes[f"{run['model']}, {data}: {count} left out ({reason})."] = None
         for (data, metric), by_control in rows.items():
             cells = [_cell(by_control.get(control)) for control in CONTROLS]
             if "" in by_control:
@@ -686,10 +724,15 @@ def music_digest(questions: Sequence[Question]) -> str:
     return hashlib.sha256("".join(clip_id(file, "") for file in there).encode()).hexdigest()[:16]
 
 
-def weights_digest(engine: ChatEngine) -> str:
-    """Tells models apart that differ in what was trained."""
+def run_digest(engine: ChatEngine, sampling: Sampling) -> str:
+    """Tells runs apart that may answer otherwise: by weights, precision, prompt or sampling."""
     digest = hashlib.sha256(engine.fingerprint.encode())
     for name, value in engine.model.named_parameters():
-        if "projector" in name or re.search(r"layers\.0\.self_attn\.q_proj", name):
-            digest.update(value.detach().float().cpu().numpy().tobytes())
+        # All that was trained; of the rest a little of everything, for adapters may be merged in.
+        part = value.detach() if "projector" in name else value.detach().flatten()[:1024]
+        digest.update(f"{name} {value.dtype}".encode())
+        digest.update(part.float().cpu().numpy().tobytes())
+    processor = engine.processor
+    template = processor.chat_template or processor.tokenizer.chat_template
+    digest.update(json.dumps([processor.settings(), template, asdict(sampling)]).encode())
     return digest.hexdigest()[:16]

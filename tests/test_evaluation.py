@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from musilingo_core.evaluation import (
 from musilingo_core.features import Clip
 from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
-from tests.conftest import make_clip
+from tests.conftest import make_clip, tone
 
 SHORT = Sampling(temperature=0.0, max_new_tokens=4)
 OPTIONS = ("slow", "fast", "neither")
@@ -317,6 +318,7 @@ def test_the_table_has_a_column_a_control_and_the_commands() -> None:
     empty |= {"chance": None}
     run = {
         "model": "m", "seed": 3, "commit": "abc", "command": "musilingo evaluate d",
+        "skipped": {"no sound file": 2},
         "figures": [
             cell | {"control": RIGHT}, cell | {"control": NONE, "value": 0.25},
             empty | {"control": RIGHT},
@@ -331,5 +333,28 @@ def test_the_table_has_a_column_a_control_and_the_commands() -> None:
     assert lines[4].endswith("| 8 (4) | 4 | abc | 2 |")
     assert lines[6:] == [
         "", "1. `musilingo evaluate d`", "2. `musilingo evaluate e`", "",
-        "- proper METEOR: METEOR needs WordNet.",
+        "- proper METEOR: METEOR needs WordNet.", "- m, d: 2 left out (no sound file).",
     ]  # fmt: skip
+
+
+def test_what_cannot_be_heard_is_left_out_and_counted(
+    engine: ChatEngine, wav: Callable[..., Path], tmp_path: Path
+) -> None:
+    heard = [wav(tone(seconds=4, hertz=hertz), name=f"{hertz}.wav") for hertz in (220, 330)]
+    silent = wav(0 * tone(seconds=4), name="silent.wav")
+    path = tmp_path / "choices.jsonl"
+    asked = [(*heard, silent, tmp_path / "absent.wav")[n] for n in range(4)]
+    write_choices(
+        [Choice(str(clip), "How fast?", OPTIONS, n % 3) for n, clip in enumerate(asked)], path
+    )
+    figures = evaluate(engine, path, tmp_path / "run", controls=[])
+    assert figure(figures, "accuracy").examples == 2
+    left_out = [json.loads(row) for row in (tmp_path / "run/skipped.jsonl").open()]
+    assert [(Path(row["id"]).name, row["error"]) for row in left_out] == [
+        ("silent.wav", "SilentAudio"), ("absent.wav", "UnreadableAudio"),
+    ]  # fmt: skip
+    text = (tmp_path / "run/scores.md").read_text()
+    assert "- tiny, choices: 1 left out (SilentAudio)." in text
+    path.write_text(path.read_text().splitlines()[2] + "\n")
+    with pytest.raises(ManifestError, match="nothing that can be heard"):
+        evaluate(engine, path, tmp_path / "none")
