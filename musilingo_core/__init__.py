@@ -1,4 +1,4 @@
-"""Talk with a piece of music: a frozen music encoder, one linear projection, a frozen LLaMA.
+"""Talk with a piece of music: a music encoder, one linear projection, a LLaMA.
 
     from musilingo_core import load_engine, user
 

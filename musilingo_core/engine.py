@@ -408,7 +408,7 @@ def load_engine(
     if model is not None:
         loaded, processor = load_folder(model, place)
         if projection is not None:
-            load_projection(loaded, projection)
+            load_projection(loaded, processor, projection)
         name, licences = Path(model).name, tuple[tuple[str, str], ...]()
     else:
         chosen = find_preset(preset)

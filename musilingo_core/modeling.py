@@ -1,4 +1,4 @@
-"""The model of arXiv 2309.08730: frozen encoder, one linear projection, frozen LLaMA.
+"""The model of arXiv 2309.08730: encoder, one linear projection, LLaMA.
 
 Music enters as waveforms or as cached encoder rows; both go through the same pooling, the same
 projection and the same placeholders. Follows the conventions of transformers v5
@@ -27,7 +27,7 @@ from musilingo_core.features import pool
 
 
 class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    """A language model that hears. Only `multi_modal_projector` learns."""
+    """A language model that hears. Of it `multi_modal_projector` learns, and adapters if wanted."""
 
     config_class = MusiLingoConfig
     base_model_prefix = ""

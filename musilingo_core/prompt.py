@@ -1,4 +1,4 @@
-"""Conversations into token ids: the one renderer of training, evaluation, chat and study.
+"""Conversations into token ids: the one renderer of training, evaluation and chat.
 
 A conversation is a list of messages, plain JSON:
 

@@ -89,9 +89,10 @@ def card(
     )
     shape = f"{model.config.audio_config.hidden_size} → {model.config.tokens_per_row} × "
     shape += str(model.config.text_config.hidden_size)
-    learnt = "One linear layer"
+    learnt, speaker = "One linear layer", "a frozen language model"
     if config.lora_rank:
         learnt += f", and low-rank adapters (rank {config.lora_rank}) of the language model"
+        speaker = "the language model"
     counts = Counter((e.source or "unnamed", e.split) for e in examples)
     defaults = asdict(TrainingConfig())
     changed = {n: v for n, v in asdict(config).items() if v != defaults[n]}
@@ -99,9 +100,10 @@ def card(
     lines = [
         "---", header.to_yaml(), "---", "", "# A projection for MusiLingo Chat", "",
         f"{learnt}, {shape}: from rows of a frozen music encoder "
-        f"({model.config.audio_config.model_type}) to tokens for a frozen language model "
+        f"({model.config.audio_config.model_type}) to tokens for {speaker} "
         f"({model.config.text_config.model_type}).", "",
         "```bash", 'musilingo ask --projection FOLDER song.mp3 "What do you hear?"', "```", "",
+        "(with the `--preset` or `--model` that it was trained with)", "",
         "## Data", "", "| source | split | examples |", "|---|---|--:|",
         *(f"| {source} | {split} | {n:,} |" for (source, split), n in sorted(counts.items())), "",
         "## Training", "",

@@ -194,7 +194,7 @@ def load_preset(
     if on_status:
         on_status("Loading the model", None)
     model, processor = compose(encoder, language_model, preset.settings(), device)
-    load_projection(model, projection or preset.folder)
+    load_projection(model, processor, projection or preset.folder)
     return model, processor
 
 
@@ -328,24 +328,42 @@ def projection_file(path: str | Path) -> Path:
     return Path(path) / "projection.safetensors" if Path(path).is_dir() else Path(path)
 
 
-def load_projection(model: MusiLingoForConditionalGeneration, path: str | Path) -> None:
+def load_projection(
+    model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, path: str | Path
+) -> None:
     """Reads what `save_projection` wrote into a model.
 
     Args:
         model: Changed in place.
+        processor: Writes the prompts; a `musilingo.json` beside the file must agree with it.
         path: The file, or the folder of a training run: then its adapters are merged too, if it
             has any.
 
     Raises:
-        CheckpointError: Names or shapes do not fit.
+        CheckpointError: Names, shapes or the prompt format do not fit.
     """
     file = projection_file(path)
+    _check_format(processor, file.with_name("musilingo.json"))
     try:
         model.multi_modal_projector.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(file, detail=str(error).splitlines()[-1].strip()) from error
     if (adapter := Path(path) / "adapter").is_dir():
         merge_adapter(model.language_model, adapter)
+
+
+def _check_format(processor: MusiLingoProcessor, file: Path) -> None:
+    """Whether a projection was trained with the prompts it will get: else it hears nonsense."""
+    if not file.is_file():
+        return
+    try:
+        theirs = MusiLingoProcessor(processor.tokenizer, **json.loads(file.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(file, detail=f"it cannot be read: {error}") from error
+    ours, other = processor.settings(), theirs.settings()
+    names = sorted(name for name in {*ours, *other} if ours.get(name) != other.get(name))
+    if names:
+        raise CheckpointError(file, detail=f"trained with another {', '.join(names)}")
 
 
 def save_projection(model: MusiLingoForConditionalGeneration, path: str | Path) -> None:

@@ -57,15 +57,17 @@ def test_a_folder_of_a_run_is_a_projection_with_its_adapters(
     tiny_model.language_model = type(language_model)(language_model.config).eval()
     tiny_model.language_model.load_state_dict(plain)
     tiny_model.multi_modal_projector.weight.data.zero_()
-    load_projection(tiny_model, tmp_path)
+    load_projection(tiny_model, processor, tmp_path)
     assert float(tiny_model.multi_modal_projector.weight.detach().norm()) > 0
     now = tiny_model.language_model(ids).logits.detach()
     torch.testing.assert_close(now, learnt, rtol=1e-3, atol=1e-4)
 
 
-def test_a_folder_without_a_projection_is_said(tiny_model: Model, tmp_path: Path) -> None:
+def test_a_folder_without_a_projection_is_said(
+    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
     with pytest.raises(CheckpointError, match=r"projection\.safetensors"):
-        load_projection(tiny_model, tmp_path)
+        load_projection(tiny_model, processor, tmp_path)
 
 
 def test_the_hub_gets_what_was_saved_and_no_checkpoint(

@@ -164,7 +164,7 @@ def test_what_adapters_have_learnt_is_learnt_on_and_saved(
     folder = tmp_path / "two"
     train(two, processor, EXAMPLES, folder, still, find, rows.append, tmp_path / "one")
     assert rows[0]["validation_loss"] == pytest.approx(learnt, abs=0.01)
-    load_projection(plain, folder)
+    load_projection(plain, processor, folder)
     spoken = validate(plain, Loader(processor, EXAMPLES[-1:], find, CONFIG))
     assert spoken == pytest.approx(rows[0]["validation_loss"], abs=0.01)
 

@@ -1,3 +1,4 @@
+import json
 import os
 import stat
 import sys
@@ -212,15 +213,30 @@ def test_devices_are_checked() -> None:
 
 
 def test_a_projection_of_another_shape_is_refused(
-    tiny_model: MusiLingoForConditionalGeneration, tmp_path: Path
+    tiny_model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, tmp_path: Path
 ) -> None:
     save_projection(tiny_model, tmp_path / "p.safetensors")
-    load_projection(tiny_model, tmp_path / "p.safetensors")
+    load_projection(tiny_model, processor, tmp_path / "p.safetensors")
     tiny_model.multi_modal_projector = torch.nn.Linear(400, 32)
     with pytest.raises(CheckpointError, match="size mismatch"):
-        load_projection(tiny_model, tmp_path / "p.safetensors")
+        load_projection(tiny_model, processor, tmp_path / "p.safetensors")
     with pytest.raises(CheckpointError):
-        load_projection(tiny_model, tmp_path / "gone.safetensors")
+        load_projection(tiny_model, processor, tmp_path / "gone.safetensors")
+
+
+def test_a_projection_that_learnt_with_other_prompts_is_refused(
+    tiny_model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    save_projection(tiny_model, tmp_path / "projection.safetensors")
+    form = tmp_path / "musilingo.json"
+    form.write_text(json.dumps(processor.settings()))
+    load_projection(tiny_model, processor, tmp_path)
+    form.write_text(json.dumps(processor.settings() | {"system": "Be brief.", "segments": 9}))
+    with pytest.raises(CheckpointError, match="trained with another segments, system"):
+        load_projection(tiny_model, processor, tmp_path / "projection.safetensors")
+    form.write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_projection(tiny_model, processor, tmp_path)
 
 
 def test_a_model_of_ones_own_loads_from_its_folder(
