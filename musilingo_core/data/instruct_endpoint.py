@@ -110,8 +110,13 @@ class Endpoint:
         for name in ("pairs", "attempts", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.max_cost is not None and not self.input_price + self.output_price > 0:
+        if self.max_cost is not None and not self.has_prices:
             raise ConfigError("A cap on the cost needs the prices of a million tokens.")
+
+    @property
+    def has_prices(self) -> bool:
+        """Whether a cost can be told."""
+        return self.input_price + self.output_price > 0
 
     def cost(self, used: Mapping[str, int]) -> float:
         """Of tokens, at the prices."""
@@ -151,13 +156,11 @@ def write_by_endpoint(table: str | Path, output: str | Path, endpoint: Endpoint)
         "missing": Counter(f"{row['kind']}, {row['reason']}" for row in missing),
         "rejected": journal.rejected,
     }
-    cost, seconds = endpoint.cost(journal.used), time.monotonic() - start
-    facts = {
-        "rows": len(rows),
-        **journal.used,
-        "cost": round(cost, 4),
-        "seconds": round(seconds, 1),
-    }
+    facts: dict[str, Any] = {"rows": len(rows), **journal.used}
+    if endpoint.has_prices:
+        cost = endpoint.cost(journal.used)
+        facts |= {"cost": round(cost, 4), "cost_per_row": round(cost / max(len(rows), 1), 6)}
+    facts["seconds"] = round(time.monotonic() - start, 1)
     notes = (f"stopped, {asking.stopped}",) if asking.stopped else ()
     return Report(f"MusicInstruct, made by {endpoint.model}", counts, facts, notes)
 
@@ -272,7 +275,10 @@ class _Asking:
                 openai.PermissionDeniedError,
                 openai.NotFoundError,
             ) as error:
-                raise ConfigError(f"The endpoint refuses: {error}") from error
+                if not used:
+                    raise ConfigError(f"The endpoint refuses: {error}") from error
+                failure = f"the endpoint refused: {type(error).__name__}"  # what was paid is kept
+                break
             except (openai.OpenAIError, json.JSONDecodeError) as error:
                 failure = f"the endpoint failed: {type(error).__name__}"
                 break

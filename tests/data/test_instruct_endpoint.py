@@ -190,6 +190,7 @@ def test_no_request_is_sent_once_the_cost_is_reached(server: Server, tmp_path: P
     )
     report = write_by_endpoint(EXCERPT, tmp_path, endpoint)
     assert len(server.requests) == 3 and report.facts["cost"] == 4.5
+    assert report.facts["cost_per_row"] == 0.5
     assert report.counts["missing"] == {"short, not asked yet": 6}
     assert "stopped, the cost has reached 4" in str(report)
 
@@ -235,6 +236,13 @@ def test_a_refused_key_another_model_or_a_damaged_journal_is_said_at_once(
     (tmp_path / "journal.jsonl").write_text("{}\n")
     with pytest.raises(ManifestError, match="line 1"):
         write_by_endpoint(EXCERPT, tmp_path, server.endpoint())
+
+
+def test_what_was_paid_before_a_refusal_is_noted(server: Server, tmp_path: Path) -> None:
+    server.replies = deque(["no", 401])
+    report = write_by_endpoint(EXCERPT, tmp_path, server.endpoint(max_rows=1))
+    assert report.counts["missing"] == {"short, the endpoint refused: AuthenticationError": 1}
+    assert report.facts["input_tokens"] == 100 and "cost" not in report.facts  # no prices
 
 
 def test_a_missing_key_or_package_is_said_with_what_to_do(
