@@ -163,20 +163,24 @@ def run(engine: ChatEngine, songs: Sequence[Song]) -> Iterator[dict[str, Any]]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Shares that fit, by set, in Markdown."""
-    lines = ["| replies | second and third answers that fit (95 %) | answers |", "|---|--:|--:|"]
+    """Shares that fit, by set, in Markdown; of the right song's also by kind of question."""
+    lines = [
+        "| replies | second and third answers that fit (95 %) | answers | dialogues, both fit |",
+        "|---|--:|--:|--:|",
+    ]
     for name in SETS:
         part = [row for row in rows if row["set"] == name]
         hits = [float(row["fits"]) for row in part]
         low, high = bootstrap(hits, [row["song"] for row in part])
         share = 100 * sum(hits) / len(hits)
-        lines.append(
-            f"| {name} | **{share:.0f}** ({100 * low:.0f}–{100 * high:.0f}) | {len(hits)} |"
-        )
+        interval = f"{100 * low:.0f}–{100 * high:.0f}"
+        failed = {row["dialogue"] for row in part if not row["fits"]}
+        both = 100 - 100 * len(failed) / len({row["dialogue"] for row in part})
+        lines.append(f"| {name} | **{share:.0f}** ({interval}) | {len(hits)} | {both:.0f} |")
     kinds = sorted({row["kind"] for row in rows})
     for kind in kinds:
         part = [row["fits"] for row in rows if row["kind"] == kind and row["set"] == "right song"]
-        lines.append(f"| right song, {kind} | {100 * sum(part) / len(part):.0f} | {len(part)} |")
+        lines.append(f"| right song, {kind} | {100 * sum(part) / len(part):.0f} | {len(part)} | |")
     return "\n".join(lines) + "\n"
 
 

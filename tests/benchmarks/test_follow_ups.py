@@ -166,3 +166,16 @@ def test_every_set_is_judged_by_the_same_rule(
     assert all(fit["right song"]) and not any(fit["wrong song"]) and not any(fit["no music"])
     text = table(rows)
     assert text.count("\n| right song") > 5 and "| no music | **" in text
+
+
+def test_the_table_counts_answers_and_dialogues() -> None:
+    rows = [
+        {"set": name, "dialogue": n, "song": str(n), "kind": "mood", "fits": n > 1 or turn == 2}
+        for name in SETS
+        for n in range(4)
+        for turn in (2, 3)
+    ]
+    lines = table(rows).splitlines()
+    assert {line.count("|") for line in lines} == {5}
+    assert lines[2].startswith("| right song | **75** (") and lines[2].endswith(" | 8 | 50 |")
+    assert lines[-1] == "| right song, mood | 75 | 8 | |"
