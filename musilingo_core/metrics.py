@@ -13,7 +13,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +66,6 @@ class Score:
         low: Lower end of the 95 % interval.
         high: Upper end.
         missing: Why there is no value, and what to do about it.
-        values: One value an example, in order, so that two runs can be compared pair by pair;
-            empty for a metric of the whole corpus.
     """
 
     name: str
@@ -76,7 +74,6 @@ class Score:
     low: float | None = None
     high: float | None = None
     missing: str = ""
-    values: tuple[float, ...] = field(default=(), repr=False)
 
 
 def score_all(
@@ -113,8 +110,7 @@ def score_all(
         for (family, name), result in zip(cells, results, strict=True):
             low, high = bootstrap(result, tracks, draws, seed)
             value = _statistic(result)(np.arange(len(tracks)))
-            values = () if callable(result) else tuple(result.tolist())
-            scores.append(Score(name, family, value, low, high, values=values))
+            scores.append(Score(name, family, value, low, high))
     return sorted(scores, key=lambda score: score.family)
 
 

@@ -96,7 +96,7 @@ def test_asking_for_help_loads_no_torch() -> None:
 
 
 def test_no_broad_excepts_and_no_unsafe_loading() -> None:
-    text = sources("musilingo_core") + sources("demo")
+    text = sources("musilingo_core") + sources("demo") + sources("benchmarks")
     for forbidden in (
         "except Exception",
         "except:",

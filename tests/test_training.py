@@ -2,7 +2,9 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from musilingo_core.training import (
     begin_with_words,
     loss_of,
     train,
+    train_step,
     validate,
 )
 from musilingo_core.weights import load_projection, save_projection
@@ -194,14 +197,31 @@ def test_long_responses_are_learnt_up_to_a_limit(
 
 
 def test_the_log_has_a_row_a_step(
-    tiny_model: Model, processor: MusiLingoProcessor, tmp_path: Path
+    tiny_model: Model,
+    processor: MusiLingoProcessor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    clock = SimpleNamespace(monotonic=count(0, 10).__next__)  # ten seconds a step
+    monkeypatch.setattr("musilingo_core.training.time", clock)
     rows = run(tiny_model, processor, tmp_path, CONFIG)
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert logged == rows
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows if "validation_loss" in row] == [3, 6]
-    assert rows[-1]["left_s"] == 0
+    assert [row["left_s"] for row in rows] == [50, 40, 30, 20, 10, 0]
+
+
+@pytest.mark.parametrize(("clip_norm", "clipped"), [(1e-4, True), (1e6, False)])
+def test_gradients_are_clipped(
+    tiny_model: Model, processor: MusiLingoProcessor, clip_norm: float, clipped: bool
+) -> None:
+    weight = tiny_model.multi_modal_projector.weight
+    before = weight.detach().clone()
+    batch = Loader(processor, EXAMPLES[:4], find, CONFIG).plain(0)
+    train_step(tiny_model, torch.optim.SGD([weight], lr=1.0), [batch], clip_norm)
+    moved = float((weight.detach() - before).norm())
+    assert (moved <= 1.001 * clip_norm) and (moved > 0.99 * clip_norm) == clipped
 
 
 class Cut(Exception):
