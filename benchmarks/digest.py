@@ -1,0 +1,113 @@
+"""The tables of the README's “What it hears, measured”, from what `hearing` and `follow_ups` wrote.
+
+    python -m benchmarks.digest benchmarks/results/starter benchmarks/results/starter-frozen
+
+Prints Markdown: what the first run heard beside its baselines and the second run's figures, then
+the descriptions and the follow-ups of both.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+LENGTHS = ("12", "60", "whole")
+Row = dict[str, Any]
+
+
+def heard_table(ours: Row, theirs: Row, name: str) -> str:
+    """A row for each truth and question: the figures of all lengths, and the highest baselines.
+
+    Args:
+        ours: What `hearing.json` of a run holds.
+        theirs: That of the run beside it.
+        name: Of that run.
+    """
+    head = ["truth", "asked", "12 s", "60 s", "whole", "wrong song", "noise", "no music", "probe"]
+    lines = [f"| {' | '.join(head)} | `{name}` |", "|---|---|" + "--:|" * 6 + "---|---|"]
+    found, beside = _by_length(ours), _by_length(theirs)
+    for (truth, attribute), rows in found.items():
+        cells = [_figure(rows.get(length)) for length in LENGTHS]
+        controls = [_highest(rows.values(), control) for control in ("wrong", "noise", "deaf")]
+        probe = " ".join(_percent(rows[n].get("probe")) for n in LENGTHS if n in rows)
+        other = beside.get((truth, attribute), {})
+        figures = " ".join(_percent(other[n]["balanced_accuracy"]) for n in LENGTHS if n in other)
+        lines.append(
+            f"| {' | '.join([truth, attribute, *cells, *controls, probe.strip(), figures])} |"
+        )
+    return "\n".join(lines)
+
+
+def described_table(runs: dict[str, Row]) -> str:
+    """What the descriptions of each run claim, of the right and of a wrong song."""
+    lines = [
+        "| “Describe this music.” | true things | three or more true, % | false of all, % |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, run in runs.items():
+        for song in ("right song", "wrong song"):
+            told = [row[song] for row in run["described"] if song in row]
+            cells = [
+                " / ".join(f"{row['true'][0]:.1f}" for row in told),
+                " / ".join(_percent(row["three_true"][0]) for row in told),
+                " / ".join(_percent(row["false_share"][0]) for row in told),
+            ]
+            about = "" if song == "right song" else ", about a wrong song"
+            lines.append(f"| `{name}`{about} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def follow_ups_table(runs: dict[str, Path]) -> str:
+    """The first rows of each run's `follow_ups.md`, a column a set of replies."""
+    lines = []
+    for name, folder in runs.items():
+        text = (folder / "follow_ups.md").read_text("utf-8").splitlines()
+        rows = [line.strip("| ").split(" | ") for line in text if line.startswith("|")]
+        sets = [row for row in rows if len(row) > 1 and row[1].startswith("**")]
+        if not lines:
+            lines += [
+                f"| second and third answers that fit, % | {' | '.join(row[0] for row in sets)} |",
+                "|---|" + "--:|" * len(sets),
+            ]
+        lines.append(f"| `{name}` | {' | '.join(row[1] for row in sets)} |")
+    return "\n".join(lines)
+
+
+def _by_length(run: Row) -> dict[tuple[str, str], dict[str, Row]]:
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in run["heard"]:
+        found.setdefault((row["truth"], row["attribute"]), {})[row["length"]] = row
+    return found
+
+
+def _figure(row: Row | None) -> str:
+    if row is None:
+        return ""
+    low, high = row["interval"]
+    share = _percent(row["balanced_accuracy"])
+    return f"**{share}** ({_percent(low)}–{_percent(high)}; {row['tracks']})"
+
+
+def _highest(rows: Any, control: str) -> str:
+    """The highest of all lengths; empty where a control makes no sense."""
+    return _percent(max((row[control] for row in rows if row[control] is not None), default=None))
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f}"
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("runs", type=Path, nargs=2, metavar="DIR")
+    folders = {folder.name: folder for folder in parser.parse_args().runs}
+    runs = {n: json.loads((f / "hearing.json").read_text("utf-8")) for n, f in folders.items()}
+    (_, ours), (name, theirs) = runs.items()
+    print(heard_table(ours, theirs, name), end="\n\n")
+    print(described_table(runs), end="\n\n")
+    print(follow_ups_table(folders))
+
+
+if __name__ == "__main__":
+    main()
