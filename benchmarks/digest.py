@@ -41,7 +41,7 @@ def heard_table(ours: Row, theirs: Row, name: str) -> str:
 def described_table(runs: dict[str, Row]) -> str:
     """What the descriptions of each run claim, of the right and of a wrong song."""
     lines = [
-        "| “Describe this music.” | true things | three or more true, % | false of all, % |",
+        "| “Describe this music.” | true things | three or more true, % | false of all decided, % |",
         "|---|--:|--:|--:|",
     ]
     for name, run in runs.items():
