@@ -40,10 +40,8 @@ def heard_table(ours: Row, theirs: Row, name: str) -> str:
 
 def described_table(runs: dict[str, Row]) -> str:
     """What the descriptions of each run claim, of the right and of a wrong song."""
-    lines = [
-        "| “Describe this music.” | true things | three or more true, % | false of all decided, % |",
-        "|---|--:|--:|--:|",
-    ]
+    head = ["“Describe this music.”", "true things", "three or more true, %"]
+    lines = [f"| {' | '.join(head)} | false of all decided, % |", "|---|--:|--:|--:|"]
     for name, run in runs.items():
         for song in ("right song", "wrong song"):
             told = [row[song] for row in run["described"] if song in row]
