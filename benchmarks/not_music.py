@@ -88,7 +88,7 @@ TRAIN_ACCENTS = tuple(
     )
     for variant in ("f1", "f2", "f3", "m3", "m4", "m5", "belinda", "edward")
 )
-SINGERS_SPEAK = 0.2  # of training speech; with half of it, singing was taken for speech
+SINGERS_SPEAK = 0.2  # of training speech; with half of it, real singing went unheard
 TRAIN_VOICES = tuple(name for name, voice in VOICES.items() if voice.split == "train")
 TEST_VOICES = ("lp", "ked", "f4", "f5", "m1", "m7")  # of `singing.VOICES`, too
 
