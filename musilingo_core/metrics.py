@@ -13,7 +13,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,8 @@ class Score:
         low: Lower end of the 95 % interval.
         high: Upper end.
         missing: Why there is no value, and what to do about it.
+        values: One value an example, in order, so that two runs can be compared pair by pair;
+            empty for a metric of the whole corpus.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Score:
     low: float | None = None
     high: float | None = None
     missing: str = ""
+    values: tuple[float, ...] = field(default=(), repr=False)
 
 
 def score_all(
@@ -110,7 +113,8 @@ def score_all(
         for (family, name), result in zip(cells, results, strict=True):
             low, high = bootstrap(result, tracks, draws, seed)
             value = _statistic(result)(np.arange(len(tracks)))
-            scores.append(Score(name, family, value, low, high))
+            values = () if callable(result) else tuple(result.tolist())
+            scores.append(Score(name, family, value, low, high, values=values))
     return sorted(scores, key=lambda score: score.family)
 
 

@@ -293,13 +293,14 @@ def test_all_metrics_come_in_two_families_with_their_intervals(
     ]
     found = {(s.family, s.name): s for s in scores}
     rouge = found["legacy", "ROUGE-L recall"]
+    assert rouge.values == (1, 1 / 2, 1)
     # Track b alone has 1, track a alone 3/4, both together 5/6.
     assert (rouge.low, rouge.value, rouge.high) == pytest.approx((3 / 4, 5 / 6, 1))
     bleu = found["proper", "BLEU-1"]
-    # Of the whole corpus: 5 of 7 words; a has 3 of 4, b 2 of 3.
+    assert bleu.values == ()  # of the whole corpus: 5 of 7 words; a has 3 of 4, b 2 of 3
     assert (bleu.low, bleu.value, bleu.high) == pytest.approx((2 / 3, 5 / 7, 3 / 4))
-    assert found["legacy", "BERTScore recall"].value == pytest.approx((1 + 1 / 2 + 1) / 3)
-    assert found["proper", "BERTScore F1"].value == pytest.approx((1 + 1 / 2 + 4 / 5) / 3)
+    assert found["legacy", "BERTScore recall"].values == pytest.approx((1, 1 / 2, 1))
+    assert found["proper", "BERTScore F1"].values == pytest.approx((1, 1 / 2, 4 / 5))
 
 
 def test_a_cell_that_cannot_be_filled_says_why_and_the_others_are(
