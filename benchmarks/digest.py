@@ -1,13 +1,16 @@
-"""The tables of the README's “What it hears, measured”, from what `hearing` and `follow_ups` wrote.
+"""The tables of the README's “What it hears, measured”, from what the other scripts wrote.
 
     python -m benchmarks.digest benchmarks/results/starter benchmarks/results/starter-frozen
 
-Prints Markdown: what the first run heard beside its baselines and the second run's figures, then
-the descriptions and the follow-ups of both.
+Each folder holds `hearing.json`, `follow_ups.md` and `evaluated.json`, which is what
+`musilingo_core table --json` prints of the evaluations. Prints Markdown: what the first run heard
+beside its baselines and the second run's figures, then multiple choice and `matched` in the same
+way, then the descriptions and the follow-ups of both.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,32 @@ def heard_table(ours: Row, theirs: Row, name: str) -> str:
         lines.append(
             f"| {' | '.join([truth, attribute, *cells, *controls, probe.strip(), figures])} |"
         )
+    return "\n".join(lines)
+
+
+def evaluated_table(ours: Sequence[Row], theirs: Sequence[Row], name: str) -> str:
+    """Multiple choice and `matched`: a row for each metric, otherwise as `heard_table`.
+
+    Args:
+        ours: Evaluations of a model at one length each, in the order of `LENGTHS`.
+        theirs: Those of the model beside it.
+        name: Of that model.
+    """
+    head = ["by likelihood", "12 s", "60 s", "whole", "wrong song", "noise", "no music", "chance"]
+    lines = [f"| {' | '.join(head)} | `{name}` |", "|---|" + "--:|" * 7 + "---|"]
+    found, beside = _by_metric(ours), _by_metric(theirs)
+    for (kind, metric), lengths in found.items():
+        right = [lengths.get((length, "right song")) for length in LENGTHS]
+        cells = [_interval(figure) for figure in right]
+        for control in ("wrong song", "noise", "no music"):
+            shares = [found["value"] for (_, set_), found in lengths.items() if set_ == control]
+            cells.append(_percent(max(shares, default=None)))
+        chances = [figure["chance"] for figure in right if figure]
+        cells.append(_percent(max(chances)))
+        other = beside.get((kind, metric), {})
+        figures = (other.get((length, "right song")) for length in LENGTHS)
+        cells.append(" ".join(_percent(figure["value"]) for figure in figures if figure))
+        lines.append(f"| {kind}: {metric} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -71,6 +100,18 @@ def follow_ups_table(runs: dict[str, Path]) -> str:
     return "\n".join(lines)
 
 
+def _by_metric(runs: Sequence[Row]) -> dict[tuple[str, str], dict[tuple[str, str], Row]]:
+    """Figures by kind of questions and metric, then by length and control."""
+    found: dict[tuple[str, str], dict[tuple[str, str], Row]] = {}
+    for run in runs:
+        kind, _, length = Path(run["command"].split()[2]).stem.rpartition("-")
+        for figure in run["figures"]:
+            if figure["metric"].startswith("accuracy") or figure["metric"] == "matched":
+                place = found.setdefault((kind, figure["metric"]), {})
+                place[length, figure["control"] or "right song"] = figure  # `matched` has none
+    return found
+
+
 def _by_length(run: Row) -> dict[tuple[str, str], dict[str, Row]]:
     found: dict[tuple[str, str], dict[str, Row]] = {}
     for row in run["heard"]:
@@ -84,6 +125,13 @@ def _figure(row: Row | None) -> str:
     low, high = row["interval"]
     share = _percent(row["balanced_accuracy"])
     return f"**{share}** ({_percent(low)}–{_percent(high)}; {row['tracks']})"
+
+
+def _interval(figure: Row | None) -> str:
+    if figure is None:
+        return ""
+    share, low, high = (_percent(figure[name]) for name in ("value", "low", "high"))
+    return f"**{share}** ({low}–{high}; {figure['examples']})"
 
 
 def _highest(rows: Any, control: str) -> str:
@@ -103,6 +151,8 @@ def main() -> None:
     runs = {n: json.loads((f / "hearing.json").read_text("utf-8")) for n, f in folders.items()}
     (_, ours), (name, theirs) = runs.items()
     print(heard_table(ours, theirs, name), end="\n\n")
+    told = [json.loads((f / "evaluated.json").read_text("utf-8")) for f in folders.values()]
+    print(evaluated_table(*told, name), end="\n\n")
     print(described_table(runs), end="\n\n")
     print(follow_ups_table(folders))
 

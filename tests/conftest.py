@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # or a look for what is not there takes a minute
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: a core for each worker
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -36,7 +36,7 @@ def test_every_requirement_has_a_lower_and_an_upper_bound() -> None:
 def test_ci_runs_the_readme_s_test_line_exactly() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     [line] = re.findall(r"<!-- test line -->\n```bash\n(.+)\n```", readme)
-    assert 'pytest -m "not slow and not gpu and not network"' in line
+    assert 'pytest -n 2 -m "not slow and not gpu and not network"' in line
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     assert "<!-- test line -->" in script and "pytest" not in script
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.digest import described_table, follow_ups_table, heard_table
+from benchmarks.digest import described_table, evaluated_table, follow_ups_table, heard_table
 
 
 def row(length: str, share: float, wrong: float | None, probe: float | None) -> dict[str, Any]:
@@ -38,3 +38,19 @@ def test_follow_ups_are_a_column_a_set(tmp_path: Path) -> None:
     (tmp_path / "follow_ups.md").write_text(text + "| right song, why | 71 | 9 | |\n\nEnd.\n")
     lines = follow_ups_table({"one": tmp_path}).splitlines()
     assert lines[0].endswith("| right song |") and lines[2] == "| `one` | **83** (7–9) |"
+
+
+def test_multiple_choice_is_a_row_a_metric() -> None:
+    def run(length: str, **shares: float) -> dict[str, Any]:
+        about = {"metric": "accuracy", "low": 0.5, "high": 0.75, "examples": 9, "chance": 0.25}
+        figures = [about | {"control": c.replace("_", " "), "value": v} for c, v in shares.items()]
+        unused = about | {"metric": "proper BLEU-1", "control": "right song", "value": 0.1}
+        command = f"musilingo evaluate data/choices/choices-{length}.jsonl --output x"
+        return {"command": command, "figures": [*figures, unused]}
+
+    ours = [run("12", right_song=0.6, wrong_song=0.3), run("whole", right_song=0.7, wrong_song=0.2)]
+    lines = evaluated_table(ours, [run("60", right_song=0.4)], "other").splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2:] == [
+        "| choices: accuracy | **60** (50–75; 9) |  | **70** (50–75; 9) | 30 |  |  | 25 | 40 |"
+    ]
