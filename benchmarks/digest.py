@@ -49,21 +49,23 @@ def evaluated_table(ours: Sequence[Row], theirs: Sequence[Row], name: str) -> st
         theirs: Those of the model beside it.
         name: Of that model.
     """
-    head = ["by likelihood", "12 s", "60 s", "whole", "wrong song", "noise", "no music", "chance"]
+    controls = ("wrong song", "noise", "no music")
+    head = ["by likelihood, %", "12 s", "60 s", "whole", *controls, "chance"]
     lines = [f"| {' | '.join(head)} | `{name}` |", "|---|" + "--:|" * 7 + "---|"]
     found, beside = _by_metric(ours), _by_metric(theirs)
     for (kind, metric), lengths in found.items():
         right = [lengths.get((length, "right song")) for length in LENGTHS]
         cells = [_interval(figure) for figure in right]
-        for control in ("wrong song", "noise", "no music"):
-            shares = [found["value"] for (_, set_), found in lengths.items() if set_ == control]
+        for control in controls:
+            shares = [figure["value"] for (_, of), figure in lengths.items() if of == control]
             cells.append(_percent(max(shares, default=None)))
         chances = [figure["chance"] for figure in right if figure]
         cells.append(_percent(max(chances)))
         other = beside.get((kind, metric), {})
         figures = (other.get((length, "right song")) for length in LENGTHS)
         cells.append(" ".join(_percent(figure["value"]) for figure in figures if figure))
-        lines.append(f"| {kind}: {metric} | {' | '.join(cells)} |")
+        label = f"{kind}, {metric}" if metric == "matched" else metric
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -52,5 +52,5 @@ def test_multiple_choice_is_a_row_a_metric() -> None:
     lines = evaluated_table(ours, [run("60", right_song=0.4)], "other").splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2:] == [
-        "| choices: accuracy | **60** (50–75; 9) |  | **70** (50–75; 9) | 30 |  |  | 25 | 40 |"
+        "| accuracy | **60** (50–75; 9) |  | **70** (50–75; 9) | 30 |  |  | 25 | 40 |"
     ]
