@@ -45,7 +45,7 @@ def evaluated_table(ours: Sequence[Row], theirs: Sequence[Row], name: str) -> st
     """Multiple choice and `matched`: a row for each metric, otherwise as `heard_table`.
 
     Args:
-        ours: Evaluations of a model at one length each, in the order of `LENGTHS`.
+        ours: Evaluations of a model, each of files named KIND-LENGTH.
         theirs: Those of the model beside it.
         name: Of that model.
     """
