@@ -38,6 +38,21 @@ def test_prompts_about_one_clip_share_its_music_but_not_their_words(
     torch.testing.assert_close(gradient, whole, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("opened", [True, False])
+def test_words_without_music_are_scored_beside_music(
+    tiny_model: Model, processor: MusiLingoProcessor, opened: bool
+) -> None:
+    said = (("How long is it?", "A song."),)
+    clips = [[processor.render(Example(place, said).messages(), find)] for place in ("3", "", "8")]
+    alone = [token_losses(tiny_model, [prompts])[0] for prompts in clips]
+    opening = opening_of(tiny_model, [prompts[0] for prompts in clips]) if opened else None
+    losses, owners = token_losses(tiny_model, clips, opening)
+    for number, theirs in enumerate(alone):
+        torch.testing.assert_close(losses[owners == number], theirs, rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(losses.sum(), [tiny_model.multi_modal_projector.weight])
+    assert torch.isfinite(gradient).all() and gradient.any()
+
+
 def test_the_opening_ends_before_music_labels_and_what_differs(
     tiny_model: Model, processor: MusiLingoProcessor
 ) -> None:

@@ -135,7 +135,7 @@ def _hear_all(
 ) -> dict[str, Fault]:
     """Hears all sounds, each in one process; gives those that cannot be used, and why."""
     processes = PartialState()
-    sounds = sorted({e.clip for e in examples if not FeatureFiles.is_features(e.clip)})
+    sounds = sorted({e.clip for e in examples if e.clip and not FeatureFiles.is_features(e.clip)})
     mine = sounds[processes.process_index :: processes.num_processes]
     faults: list[tuple[str, Fault]] = []
     for number, place in enumerate(mine, start=1):
@@ -150,7 +150,7 @@ def _hear_all(
 
 def _fault(example: Example, clips: Clips, crop_s: float) -> Fault | None:
     """Why an example cannot be rendered, told without rendering, which would take minutes."""
-    timed = [question for question, _ in example.turns if DIGIT.search(question)]
+    timed = [question for question, _ in example.turns if example.clip and DIGIT.search(question)]
     try:
         check(example.messages())
         if timed:

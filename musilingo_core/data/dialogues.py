@@ -388,12 +388,38 @@ def _thanks(_: Scene, __: Random) -> str:
 
 def _choice(topic: str, scene: Scene, rng: Random) -> Turn | None:
     """A question with options; wrong ones are surely wrong."""
-    facts = scene.facts
-    truth, words = _CHOSEN[topic](facts)
+    truth, words = _CHOSEN[topic](scene.facts)
     if not truth or len(words) < 2:
         return None
-    asked = rng.choice(questions("sex" if topic == "singer" else topic))
-    return _which(asked, truth, words, rng, rng.choice([2, 3, 4, 4, 4, 5]))
+    return _which(_worded(topic, rng), truth, words, rng, rng.choice(_OPTIONS))
+
+
+def choices(scene: Scene, rng: Random, most: int) -> list[Turn]:
+    """Up to so many questions with options, about different things.
+
+    Args:
+        scene: What they are about.
+        rng: Draws topics and words.
+        most: How many at most.
+    """
+    topics = list(_CHOSEN) if scene.facts.kind == "music" else ["not music"]
+    turns = (_choice(topic, scene, rng) for topic in rng.sample(topics, len(topics)))
+    return [turn for turn in turns if turn is not None][:most]
+
+
+def guess(scene: Scene, rng: Random) -> Turn | None:
+    """A question with options, answered by any of them; None where the facts are silent."""
+    if scene.facts.kind != "music":
+        return None
+    topic = rng.choice([topic for topic in _CHOSEN if topic != "not music"])
+    truth, words = _CHOSEN[topic](scene.facts)
+    if not truth or len(words) < 2:
+        return None
+    return _which(_worded(topic, rng), rng.choice(list(words)), words, rng, rng.choice(_OPTIONS))
+
+
+def _worded(topic: str, rng: Random) -> str:
+    return rng.choice(questions("sex" if topic == "singer" else topic))
 
 
 def _which(question: str, truth: str, words: dict[str, str], rng: Random, most: int) -> Turn:
@@ -404,6 +430,7 @@ def _which(question: str, truth: str, words: dict[str, str], rng: Random, most: 
     return question + listed([words[name] for name in names]), words[truth]
 
 
+_OPTIONS = [2, 3, 4, 4, 4, 5]  # how many
 # The right answer's name, and words for it and for what is surely wrong.
 _CHOSEN: dict[str, Callable[[Facts], tuple[str, dict[str, str]]]] = {
     "lead": lambda facts: (

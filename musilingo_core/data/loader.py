@@ -44,8 +44,9 @@ class Loader:
         # What is said about one clip is rendered together: its features are read once.
         self.find_clip = functools.lru_cache(maxsize=1)(find_clip)
         clips: dict[str, list[Example]] = {}
-        for example in examples:
-            clips.setdefault(example.clip, []).append(example)
+        for number, example in enumerate(examples):
+            # What is said without music stands alone: as one group it would be a batch too large.
+            clips.setdefault(example.clip or f"{number}", []).append(example)
         self.clips = _spread(list(clips.values()), most or len(clips))
         self._order = functools.lru_cache(maxsize=1)(self._shuffled)
 
@@ -65,13 +66,14 @@ class Loader:
         return [self._render(examples, None) for examples in clips]
 
     def some(self, clips: int) -> list[Prompt]:
-        """The prompts about some clips, spread evenly over the manifest."""
+        """The prompts about some clips, spread evenly over the manifest, and one without any."""
+        alone = [examples for examples in self.clips if not examples[0].clip][:1]
         spread = _spread(self.clips, clips)
-        return [p for examples in spread for p in self._render(examples, None)]
+        return [p for examples in alone + spread for p in self._render(examples, None)]
 
     def features(self, clips: int) -> list[Tensor]:
         """Feature rows (rows, size) of some clips, spread evenly over the manifest."""
-        spread = _spread(self.clips, clips)
+        spread = _spread([examples for examples in self.clips if examples[0].clip], clips)
         return [self._clip(examples[0].clip, None).features for examples in spread]
 
     def described(self) -> list[tuple[Tensor, tuple[str, ...]]]:

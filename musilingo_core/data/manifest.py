@@ -29,7 +29,8 @@ class Example:
     """One conversation about one clip.
 
     Attributes:
-        clip: Where the music is, as in the manifest, made absolute.
+        clip: Where the music is, as in the manifest, made absolute; empty where there is none, as
+            when `choose` asks what would be said of any music.
         turns: (instruction, response) pairs in order; a caption's instruction is empty.
         split: `train`, `validation` or `test`.
         source: Where it comes from, for reports.
@@ -48,7 +49,7 @@ class Example:
         """The conversation, with the clip's place as its id."""
         messages = []
         for number, (instruction, response) in enumerate(self.turns):
-            messages.append(user(instruction or None, None if number else self.clip))
+            messages.append(user(instruction or None, None if number else self.clip or None))
             messages.append(assistant(response))
         return messages
 
@@ -149,7 +150,7 @@ def absolute(place: str, folder: str | Path) -> str:
 def _example(row: dict[str, Any], folder: str) -> Example:
     turns = row.get("turns") or [row]
     return Example(
-        clip=absolute(row["clip"], folder),
+        clip=absolute(row["clip"], folder) if row["clip"] else "",
         turns=tuple((str(turn["instruction"]), str(turn["response"])) for turn in turns),
         split=row.get("split", "train"),
         source=row.get("source", ""),

@@ -20,7 +20,16 @@ import torch
 from torch import Tensor
 
 from musilingo_core.audio import AudioLimits
-from musilingo_core.data.dialogues import NAMES, Scene, Turn, keywords, summary, write
+from musilingo_core.data.dialogues import (
+    NAMES,
+    Scene,
+    Turn,
+    choices,
+    guess,
+    keywords,
+    summary,
+    write,
+)
 from musilingo_core.data.facts import CHOIR, FEMALE, GENRES, INSTRUMENTS, MALE, Facts, Teacher
 from musilingo_core.data.manifest import Example, read_sounds, write_features, write_manifest
 from musilingo_core.data.published import held_out
@@ -58,6 +67,9 @@ class Recipe:
         single: Share of clips about which every question is asked first, in a conversation of its
             own: with other answers before it, much of an answer can be read instead of heard.
         questions: Asked so about one clip.
+        choices: Questions with options asked about every clip, each in a conversation of its own.
+        unheard: Questions with options that are asked without music, for each clip. There any
+            option is as good as another: what `choose` takes off shall not lean to one.
         turns: Most turns of the two conversations about each other clip; the fewest are two.
         validation: Share of clips held out (from songs of their own).
         seed: Of everything drawn.
@@ -72,6 +84,8 @@ class Recipe:
     not_music: float = 0.12
     single: float = 0.5
     questions: int = 4
+    choices: int = 4
+    unheard: float = 0.1
     turns: int = 5
     validation: float = 0.012
     seed: int = 0
@@ -245,6 +259,9 @@ def build(
                 for turns in _conversations(scene, recipe, rng)
             ]
             counts[f"{split} {source}"] = counts.get(f"{split} {source}", 0) + 1
+            unheard = not recipe.captions and rng.random() < recipe.unheard
+            if unheard and (turn := guess(scene, rng)):
+                examples.append(Example("", (turn,), split, "unheard"))
     write_features(clips, folder / "features.safetensors")
     write_manifest(examples, folder / "manifest.jsonl")
     return counts
@@ -265,10 +282,12 @@ def _conversations(scene: Scene, recipe: Recipe, rng: Random) -> list[tuple[Turn
     """What is said about one clip: a caption, single questions, or two conversations."""
     if recipe.captions:
         return [(("", summary(scene.facts)),)]
+    chosen = [(turn,) for turn in choices(scene, rng, recipe.choices)]
     if rng.random() < recipe.single:
-        return [(turn,) for turn in write(scene, rng, recipe.questions, follow_ups=False)]
+        asked = write(scene, rng, recipe.questions, follow_ups=False)
+        return [*chosen, *((turn,) for turn in asked)]
     both = [tuple(write(scene, rng, rng.randint(2, recipe.turns))) for _ in range(2)]
-    return [turns for turns in both if turns]
+    return [*chosen, *(turns for turns in both if turns)]
 
 
 def _draw(

@@ -70,8 +70,9 @@ def test_what_ends_no_run_is_left_out(
         Example(str(good), (("What?", "That."), ("", "This."))),
     ]
     fine = [about(good), about(good, "What happens at 0:05?"), about(good, "")]
+    unheard = Example("", (("Is it 1:00 long?", "Yes."),))
     clips = Clips(counting_encoder, tmp_path / "features", AudioLimits(max_duration_s=30))
-    assert usable([*bad, *fine], clips, tmp_path) == fine
+    assert usable([*bad, *fine, unheard], clips, tmp_path) == [*fine, unheard]
     listed = (tmp_path / "skipped.jsonl").read_text().splitlines()
     errors = [line.split('"error": "')[1].split('"')[0] for line in listed]
     assert errors == [

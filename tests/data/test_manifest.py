@@ -21,10 +21,11 @@ def test_examples_come_back_as_they_were(tmp_path: Path) -> None:
     examples = [
         Example(f"{tmp_path}/a.wav", (("What?", "A “song”."),), "train", "me"),
         Example(f"{tmp_path}/f.safetensors#k", (("Who?", "She."), ("Why?", "So.")), "test"),
+        Example("", (("Slow or fast?", "Slow."),), "train", "no music"),
     ]
     write_manifest(examples, tmp_path / "m.jsonl")
     assert read_manifest(tmp_path / "m.jsonl") == examples
-    assert read_manifest(tmp_path / "m.jsonl", "test") == examples[1:]
+    assert read_manifest(tmp_path / "m.jsonl", "test") == examples[1:2]
     assert '"clip": "a.wav", "instruction": "What?"' in (tmp_path / "m.jsonl").read_text()
 
 
@@ -39,6 +40,8 @@ def test_a_conversation_is_messages_with_the_clip_first() -> None:
     assert [m["role"] for m in messages] == ["user", "assistant"] * 2
     assert [p["type"] for p in messages[0]["content"]] == ["clip", "text"]
     assert [p["type"] for p in messages[2]["content"]] == ["text"]
+    (asked, _) = Example("", (("Who?", "She."),)).messages()
+    assert [p["type"] for p in asked["content"]] == ["text"]
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"clip": "a"}', '{"clip": "a", "turns": [1]}', "3"])

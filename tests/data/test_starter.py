@@ -7,7 +7,17 @@ from random import Random
 import pytest
 import torch
 
-from musilingo_core.data.dialogues import NAMES, Scene, questions, summary, write
+from musilingo_core.data.dialogues import (
+    NAMES,
+    SINGERS,
+    TEMPI,
+    Scene,
+    choices,
+    guess,
+    questions,
+    summary,
+    write,
+)
 from musilingo_core.data.facts import (
     GENRES,
     INSTRUMENTS,
@@ -161,6 +171,27 @@ def test_options_hold_the_right_answer_once_and_nothing_else_that_is_true() -> N
     assert told["nobody"] == {"nobody", "a man", "a woman", "a choir"}
 
 
+def test_questions_with_options_are_about_different_things() -> None:
+    facts = replace(PIANO, absent=("guitar", "flute"), not_genres=("rock", "jazz"))
+    scene = Scene(facts, 10.0, lambda a, b: facts)
+    all_of_them = [answer for _, answer in choices(scene, Random(0), 20)]
+    assert sorted(all_of_them) == ["calm", "classical", "music", "nobody", "piano", "slow", "soft"]
+    few = [choices(scene, Random(seed), 3) for seed in range(60)]
+    assert {len(turns) for turns in few} == {3}
+    assert {answer for turns in few for _, answer in turns} == set(all_of_them)
+    noise = Scene(Facts("noise"), 10.0, lambda a, b: Facts("noise"))
+    assert [answer for _, answer in choices(noise, Random(0), 20)] == ["noise"]
+
+
+def test_who_hears_nothing_says_one_option_as_often_as_another() -> None:
+    scene = Scene(PIANO, 10.0, lambda a, b: PIANO)
+    told = [turn[1] for seed in range(2000) if (turn := guess(scene, Random(seed)))]
+    for group in (SINGERS, TEMPI):
+        counts = [told.count(words) for name, words in group.items() if name != "some"]
+        assert min(counts) > 0.6 * max(counts) > 20
+    assert guess(Scene(Facts("noise"), 10.0, lambda a, b: Facts("noise")), Random(0)) is None
+
+
 def test_every_topic_has_wordings() -> None:
     facts = replace(PIANO, voice="female", not_genres=("rock",))
     scene = Scene(facts, 100.0, lambda a, b: facts)
@@ -284,10 +315,15 @@ def test_built_data_is_read_back_and_splits_share_no_song(
     recipe = Recipe(clips=120, validation=0.2, seed=3)
     counts = build(material, teacher.encoder, folder, recipe)
     examples = read_manifest(folder / "manifest.jsonl")
-    clips = {example.clip: [e for e in examples if e.clip == example.clip] for example in examples}
+    heard = [example for example in examples if example.clip]
+    assert {example.source for example in examples if not example.clip} == {"unheard"}
+    assert 5 <= len(examples) - len(heard) <= 20
+    clips = {example.clip: [e for e in heard if e.clip == example.clip] for example in heard}
     assert len(clips) == sum(counts.values()) > 100
-    assert {len(e.turns) for about in clips.values() for e in about if len(about) > 2} == {1}
-    assert {len(about) for about in clips.values()} >= {2, recipe.questions}
+    assert {sum(len(e.turns) > 1 for e in about) for about in clips.values()} >= {0, 2}
+    assert {len(about) for about in clips.values()} >= {
+        recipe.choices + 2, recipe.choices + recipe.questions,
+    }  # fmt: skip
     assert any(len(example.turns) > 2 for example in examples)
     rows = {split: set[float]() for split in ("train", "validation")}
     for example in examples:
@@ -301,7 +337,7 @@ def test_built_data_is_read_back_and_splits_share_no_song(
     told = {a for e in examples if e.source == "sung" for q, a in e.turns if q in questions("sex")}
     assert told == {"I hear a choir."}
     files = FeatureFiles()
-    lengths = [files.get(example.clip).duration_s for example in examples]
+    lengths = [files.get(example.clip).duration_s for example in heard]
     assert min(lengths) < 4 and max(lengths) > 300
     again = build(material, teacher.encoder, folder / "again", recipe)
     assert again == counts
@@ -358,7 +394,7 @@ def test_of_several_mixtures_the_rarest_is_kept(
             Material(pieces(songs)),
             teacher.encoder,
             tmp_path / str(candidates),
-            Recipe(200, real=0),
+            Recipe(200, real=0, unheard=0),
         )
         examples = read_manifest(tmp_path / str(candidates) / "manifest.jsonl", "train")
         clips = {example.clip: None for example in examples}
