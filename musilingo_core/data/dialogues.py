@@ -448,6 +448,7 @@ _CHOSEN: dict[str, Callable[[Facts], tuple[str, dict[str, str]]]] = {
         {voice: words for voice, words in SINGERS.items() if voice != "some"},
     ),
     "loud": lambda facts: (facts.loudness, {"loud": "loud", "soft": "soft"}),
+    "drums": lambda facts: (facts.drums, {"yes": "yes", "no": "no"}),
     "not music": lambda facts: (facts.kind, KINDS),
 }
 
@@ -537,5 +538,5 @@ _WEIGHTS = {
     "place": 5, "thanks": 1, "moment": 8, "begin": 1, "end": 1, "change": 2,
     "title": 3, "artist": 3, "key": 2, "metre": 1, "year": 2, "words": 2, "exact tempo": 2,
     "choice lead": 3, "choice genre": 3, "choice mood": 2, "choice tempo": 2, "choice singer": 3,
-    "choice loud": 1, "choice not music": 1,
+    "choice loud": 1, "choice drums": 1, "choice not music": 1,
 }  # fmt: skip
