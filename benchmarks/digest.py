@@ -30,14 +30,16 @@ def heard_table(ours: Row, theirs: Row, name: str) -> str:
     lines = [f"| {' | '.join(head)} | `{name}` |", "|---|---|" + "--:|" * 6 + "---|---|"]
     found, beside = _by_length(ours), _by_length(theirs)
     for (truth, attribute), rows in found.items():
-        cells = [_figure(rows.get(length)) for length in LENGTHS]
+        right = [rows.get(length) for length in LENGTHS]
+        cells = [
+            _cell(f["balanced_accuracy"], *f["interval"], f["tracks"]) if f else "" for f in right
+        ]
         controls = [_highest(rows.values(), control) for control in ("wrong", "noise", "deaf")]
         probe = " ".join(_percent(rows[n].get("probe")) for n in LENGTHS if n in rows)
         other = beside.get((truth, attribute), {})
         figures = " ".join(_percent(other[n]["balanced_accuracy"]) for n in LENGTHS if n in other)
-        lines.append(
-            f"| {' | '.join([truth, attribute, *cells, *controls, probe.strip(), figures])} |"
-        )
+        row = [truth, attribute, *cells, *controls, probe.strip(), figures]
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 
@@ -55,7 +57,7 @@ def evaluated_table(ours: Sequence[Row], theirs: Sequence[Row], name: str) -> st
     found, beside = _by_metric(ours), _by_metric(theirs)
     for (kind, metric), lengths in found.items():
         right = [lengths.get((length, "right song")) for length in LENGTHS]
-        cells = [_interval(figure) for figure in right]
+        cells = [_cell(f["value"], f["low"], f["high"], f["examples"]) if f else "" for f in right]
         for control in controls:
             shares = [figure["value"] for (_, of), figure in lengths.items() if of == control]
             cells.append(_percent(max(shares, default=None)))
@@ -121,19 +123,8 @@ def _by_length(run: Row) -> dict[tuple[str, str], dict[str, Row]]:
     return found
 
 
-def _figure(row: Row | None) -> str:
-    if row is None:
-        return ""
-    low, high = row["interval"]
-    share = _percent(row["balanced_accuracy"])
-    return f"**{share}** ({_percent(low)}–{_percent(high)}; {row['tracks']})"
-
-
-def _interval(figure: Row | None) -> str:
-    if figure is None:
-        return ""
-    share, low, high = (_percent(figure[name]) for name in ("value", "low", "high"))
-    return f"**{share}** ({low}–{high}; {figure['examples']})"
+def _cell(share: float, low: float, high: float, count: int) -> str:
+    return f"**{_percent(share)}** ({_percent(low)}–{_percent(high)}; {count})"
 
 
 def _highest(rows: Any, control: str) -> str:
