@@ -28,11 +28,13 @@ class Scene:
         facts: Of the whole song.
         duration_s: Its length, seconds.
         part: Gives the facts of a stretch (start_s, end_s) of it.
+        certain: What questions with options are answered by, where it is more than `facts`.
     """
 
     facts: Facts
     duration_s: float
     part: Callable[[float, float], Facts]
+    certain: Facts | None = None
 
 
 Topic = Callable[[Scene, Random], str | None]  # the answer; None where the facts are silent
@@ -388,7 +390,7 @@ def _thanks(_: Scene, __: Random) -> str:
 
 def _choice(topic: str, scene: Scene, rng: Random) -> Turn | None:
     """A question with options; wrong ones are surely wrong."""
-    truth, words = _CHOSEN[topic](scene.facts)
+    truth, words = _CHOSEN[topic](scene.certain or scene.facts)
     if not truth or len(words) < 2:
         return None
     return _which(_worded(topic, rng), truth, words, rng, rng.choice(_OPTIONS))
@@ -412,7 +414,7 @@ def guess(scene: Scene, rng: Random) -> Turn | None:
     if scene.facts.kind != "music":
         return None
     topic = rng.choice([topic for topic in _CHOSEN if topic != "not music"])
-    truth, words = _CHOSEN[topic](scene.facts)
+    truth, words = _CHOSEN[topic](scene.certain or scene.facts)
     if not truth or len(words) < 2:
         return None
     return _which(_worded(topic, rng), rng.choice(list(words)), words, rng, rng.choice(_OPTIONS))

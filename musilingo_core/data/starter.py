@@ -279,7 +279,7 @@ def _mixers(songs: Sequence[Tensor], teacher: Teacher, rng: Random) -> list[Mixe
 
 
 def _conversations(scene: Scene, recipe: Recipe, rng: Random) -> list[tuple[Turn, ...]]:
-    """What is said about one clip: a caption, single questions, or two conversations."""
+    """What is said about one clip: a caption, or choices and single questions or conversations."""
     if recipe.captions:
         return [(("", summary(scene.facts)),)]
     chosen = [(turn,) for turn in choices(scene, rng, recipe.choices)]
@@ -369,11 +369,19 @@ def timed(rows: Tensor, clip_id: str, name: str, row_s: float = ROW_S) -> Clip:
 
 
 def _scene(clip: Clip, certain: Facts | None, teacher: Teacher) -> Scene:
-    """Facts of the clip and its parts; what is certain replaces what the teacher thinks."""
+    """Facts of the clip and its parts; what is certain replaces what the teacher thinks.
+
+    All but a moderate tempo, which is slow to one and fast to another. Among options it is right;
+    taught as the answer to an open question, it takes in many a score that is slow or fast.
+    """
+    told = certain
+    if certain is not None and certain.tempo == "moderate":
+        told = replace(certain, tempo="")
     return Scene(
-        teacher.facts(clip.features, certain),
+        teacher.facts(clip.features, told),
         clip.duration_s,
-        lambda start_s, end_s: teacher.facts(clip.part(start_s, end_s).features, certain),
+        lambda start_s, end_s: teacher.facts(clip.part(start_s, end_s).features, told),
+        teacher.facts(clip.features, certain),
     )
 
 
@@ -395,14 +403,6 @@ def rendered_facts(row: dict[str, Any]) -> Facts:
         voice="none" if family != "choir" else "choir",
         drums="" if drums is None else "yes" if drums else "no",
     )
-
-
-def _undisputed(facts: Facts) -> Facts:
-    """Facts without a moderate tempo, which is slow to one and fast to another: taggers shall say.
-
-    Taught as certain, it takes in many a score that is slow or fast.
-    """
-    return replace(facts, tempo="") if facts.tempo == "moderate" else facts
 
 
 def gather(
@@ -452,10 +452,7 @@ def gather(
 
     return Material(
         [Piece(_stretch(found), named(row, "title")) for row, found in songs],
-        [
-            Piece(found, named(row, "score"), _undisputed(rendered_facts(row)))
-            for row, found in scores
-        ],
+        [Piece(found, named(row, "score"), rendered_facts(row)) for row, found in scores],
         [Piece(found, named(row, "recording"), Facts(voice=row["voice"])) for row, found in voices],
         [Piece(found, named(row, "path"), Facts(kind=row["kind"])) for row, found in others],
     )

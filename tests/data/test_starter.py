@@ -372,6 +372,20 @@ def test_rendered_scores_have_certain_facts() -> None:
     assert not {"flute", "harp"} & set(rendered_facts(row).absent)
 
 
+def test_a_moderate_tempo_is_certain_among_options_only(
+    teacher: Teacher, songs: list[torch.Tensor], tmp_path: Path
+) -> None:
+    facts = rendered_facts({"family": "organ", "tempo": "medium", "drums": False})
+    score = Piece(torch.randn(9, 400) + 4, "score", facts)  # which the teacher calls slow or fast
+    assert teacher.facts(score.rows).tempo in ("slow", "fast")
+    material = Material(pieces(songs), [score, replace(score, work="another")])
+    build(material, teacher.encoder, tmp_path, Recipe(80, rendered=1.0, not_music=0, unheard=0))
+    told = [t for e in read_manifest(tmp_path / "manifest.jsonl") for t in e.turns]
+    chosen = {a for q, a in told if "- slow" in q}
+    assert chosen == {"neither slow nor fast"}
+    assert not [a for q, a in told if "neither" in a and "Options" not in q]
+
+
 def test_a_work_is_on_one_side_whatever_else_there_is() -> None:
     scores = [Piece(torch.zeros(1, 4), f"score {n // 3}") for n in range(300)]
     sung = [Piece(torch.zeros(1, 4), f"song {n}") for n in range(60)]
