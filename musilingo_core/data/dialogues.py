@@ -388,40 +388,29 @@ def _thanks(_: Scene, __: Random) -> str:
     return "You are welcome! Ask me anything about this song."
 
 
-def _choice(topic: str, scene: Scene, rng: Random) -> Turn | None:
+def _choice(topic: str, scene: Scene, rng: Random, heard: bool = True) -> Turn | None:
     """A question with options; wrong ones are surely wrong."""
     truth, words = _CHOSEN[topic](scene.certain or scene.facts)
     if not truth or len(words) < 2:
         return None
-    return _which(_worded(topic, rng), truth, words, rng, rng.choice(_OPTIONS))
+    answer = truth if heard else rng.choice(list(words))
+    asked = rng.choice(questions("sex" if topic == "singer" else topic))
+    return _which(asked, answer, words, rng, rng.choice([2, 3, 4, 4, 4, 5]))
 
 
-def choices(scene: Scene, rng: Random, most: int) -> list[Turn]:
+def choices(scene: Scene, rng: Random, most: int, heard: bool = True) -> list[Turn]:
     """Up to so many questions with options, about different things.
 
     Args:
         scene: What they are about.
         rng: Draws topics and words.
         most: How many at most.
+        heard: Whether the answer is the right one; else it is any of them, as of one who guesses.
     """
     topics = list(_CHOSEN) if scene.facts.kind == "music" else ["not music"]
-    turns = (_choice(topic, scene, rng) for topic in rng.sample(topics, len(topics)))
+    rng.shuffle(topics)
+    turns = (_choice(topic, scene, rng, heard) for topic in topics)
     return [turn for turn in turns if turn is not None][:most]
-
-
-def guess(scene: Scene, rng: Random) -> Turn | None:
-    """A question with options, answered by any of them; None where the facts are silent."""
-    if scene.facts.kind != "music":
-        return None
-    topic = rng.choice([topic for topic in _CHOSEN if topic != "not music"])
-    truth, words = _CHOSEN[topic](scene.certain or scene.facts)
-    if not truth or len(words) < 2:
-        return None
-    return _which(_worded(topic, rng), rng.choice(list(words)), words, rng, rng.choice(_OPTIONS))
-
-
-def _worded(topic: str, rng: Random) -> str:
-    return rng.choice(questions("sex" if topic == "singer" else topic))
 
 
 def _which(question: str, truth: str, words: dict[str, str], rng: Random, most: int) -> Turn:
@@ -432,7 +421,6 @@ def _which(question: str, truth: str, words: dict[str, str], rng: Random, most: 
     return question + listed([words[name] for name in names]), words[truth]
 
 
-_OPTIONS = [2, 3, 4, 4, 4, 5]  # how many
 # The right answer's name, and words for it and for what is surely wrong.
 _CHOSEN: dict[str, Callable[[Facts], tuple[str, dict[str, str]]]] = {
     "lead": lambda facts: (

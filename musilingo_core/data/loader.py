@@ -45,8 +45,8 @@ class Loader:
         self.find_clip = functools.lru_cache(maxsize=1)(find_clip)
         clips: dict[str, list[Example]] = {}
         for number, example in enumerate(examples):
-            # What is said without music stands alone: as one group it would be a batch too large.
-            clips.setdefault(example.clip or f"{number}", []).append(example)
+            apart = f"#{example.track or number}"  # without music, which must be no large group
+            clips.setdefault(example.clip or apart, []).append(example)
         self.clips = _spread(list(clips.values()), most or len(clips))
         self._order = functools.lru_cache(maxsize=1)(self._shuffled)
 

@@ -25,7 +25,6 @@ from musilingo_core.data.dialogues import (
     Scene,
     Turn,
     choices,
-    guess,
     keywords,
     summary,
     write,
@@ -68,8 +67,8 @@ class Recipe:
             own: with other answers before it, much of an answer can be read instead of heard.
         questions: Asked so about one clip.
         choices: Questions with options asked about every clip, each in a conversation of its own.
-        unheard: Questions with options that are asked without music, for each clip. There any
-            option is as good as another: what `choose` takes off shall not lean to one.
+        unheard: Share of clips about which such questions are asked once more, without music: there
+            any option is as good as another. What `choose` takes off shall not lean to one.
         turns: Most turns of the two conversations about each other clip; the fewest are two.
         validation: Share of clips held out (from songs of their own).
         seed: Of everything drawn.
@@ -259,9 +258,9 @@ def build(
                 for turns in _conversations(scene, recipe, rng)
             ]
             counts[f"{split} {source}"] = counts.get(f"{split} {source}", 0) + 1
-            unheard = not recipe.captions and rng.random() < recipe.unheard
-            if unheard and (turn := guess(scene, rng)):
-                examples.append(Example("", (turn,), split, "unheard"))
+            if not recipe.captions and rng.random() < recipe.unheard:
+                guessed = choices(scene, rng, recipe.choices, heard=False)
+                examples += [Example("", (turn,), split, "unheard", clip_id) for turn in guessed]
     write_features(clips, folder / "features.safetensors")
     write_manifest(examples, folder / "manifest.jsonl")
     return counts
