@@ -110,6 +110,7 @@ def collate(prompts: Sequence[Prompt], left: bool = False) -> BatchFeature:
         (rows, size) tensors, one a clip.
     """
     length = max(len(prompt.ids) for prompt in prompts)
+    word = next(prompt.ids[0] for prompt in prompts if prompt.ids)  # some may be all padding
 
     def padded(values: list[int], filler: int) -> Tensor:
         padding = [filler] * (length - len(values))
@@ -119,7 +120,7 @@ def collate(prompts: Sequence[Prompt], left: bool = False) -> BatchFeature:
     return BatchFeature(
         {
             # Padding repeats a word's id, never the placeholder's: its count is checked.
-            "input_ids": torch.stack([padded(p.ids, p.ids[0]) for p in prompts]),
+            "input_ids": torch.stack([padded(p.ids, word) for p in prompts]),
             "attention_mask": torch.stack([padded([1] * len(p.ids), 0) for p in prompts]),
             "labels": torch.stack([padded(p.labels, IGNORED) for p in prompts]),
             "audio_features": features or None,
