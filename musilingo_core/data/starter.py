@@ -49,6 +49,7 @@ COLLECTIONS, FEW = 24, 8  # collections of a few songs each, to mix songs from
 CANDIDATES = 4  # drawn for one made clip
 STRAY = 0.4  # most by which a song is moved at random, in features' own unit
 SPREADS = (0.2, 0.2, 1.0, 4.0)  # of every direction that a push may use, beside the songs' own
+RIDGE = 1e-3  # of the mean square of a feature: few clips must not decide it all
 MOST_PUSH = 7.0  # standard deviations that features may be moved towards a class
 LIMITS = AudioLimits(max_duration_s=3600)  # training songs may be longer than a visitor's
 
@@ -80,7 +81,7 @@ class Recipe:
     real: float = 0.2
     rendered: float = 0.17
     sung: float = 0.14
-    not_music: float = 0.12
+    not_music: float = 0.2
     single: float = 0.5
     questions: int = 4
     choices: int = 4
@@ -241,9 +242,10 @@ def build(
         ("validation", recipe.validation, validation),
     ):
         mixers = _mixers([song.rows for song in part.songs], teacher, rng)
+        line = music_line(part)
         had: Counter[str] = Counter()
         for _ in range(int(recipe.clips * share)):
-            source, rows, certain = _draw(rng.choice(mixers), part, recipe, had, rng)
+            source, rows, certain = _draw(rng.choice(mixers), part, recipe, had, line, rng)
             if recipe.captions:
                 rows = rows.mean(0, keepdim=True)
             clip_id = f"{len(clips):06}"
@@ -290,12 +292,17 @@ def _conversations(scene: Scene, recipe: Recipe, rng: Random) -> list[tuple[Turn
 
 
 def _draw(
-    mixer: Mixer, material: Material, recipe: Recipe, had: Counter[str], rng: Random
+    mixer: Mixer,
+    material: Material,
+    recipe: Recipe,
+    had: Counter[str],
+    line: Tensor | None,
+    rng: Random,
 ) -> tuple[str, Tensor, Facts | None]:
     """Source, rows, and certain facts if there are any.
 
-    Of several mixtures the one is kept whose classes were `had` least: a push towards a rare class
-    often ends in a frequent one.
+    Of several mixtures that are still on music's side of a `line` the one is kept whose classes
+    were `had` least: a push towards a rare class often ends in a frequent one.
     """
     dice = rng.random()
     if material.other and dice < recipe.not_music:
@@ -315,10 +322,28 @@ def _draw(
         return "real", mixer.strayed(_in_parts(mixer.real, rng)), None
     candidates = [mixer.strayed(_in_parts(mixer.made, rng)) for _ in range(CANDIDATES)]
 
-    def commonness(rows: Tensor) -> int:
-        return sum(had[name] for name in _classes(mixer.teacher.facts(rows)))
+    def commonness(rows: Tensor) -> tuple[bool, int]:
+        strange = line is not None and float(rows.mean(0) @ line[:-1] + line[-1]) < 0
+        return strange, sum(had[name] for name in _classes(mixer.teacher.facts(rows)))
 
     return "made", min(candidates, key=commonness), None
+
+
+def music_line(material: Material) -> Tensor | None:
+    """(size + 1,): weights and bias of a line between music and what is none, by least squares.
+
+    Above zero is music, each side counting the same; None where nothing is known of one side.
+    """
+    sides = [
+        [piece.rows for pool in pools for piece in pool]
+        for pools in ((material.songs, material.rendered, material.sung), (material.other,))
+    ]
+    if not all(sides):
+        return None
+    music, other = (torch.nn.functional.pad(torch.cat(rows), (0, 1), value=1.0) for rows in sides)
+    spread = music.T @ music / len(music) + other.T @ other / len(other)
+    ridge = RIDGE * spread.diagonal().mean() * torch.eye(len(spread))
+    return torch.linalg.solve(spread + ridge, music.mean(0) - other.mean(0))
 
 
 def _classes(facts: Facts) -> tuple[str, ...]:

@@ -27,7 +27,15 @@ from musilingo_core.data.facts import (
     not_moods,
 )
 from musilingo_core.data.manifest import FeatureFiles, read_manifest
-from musilingo_core.data.starter import Material, Mixer, Piece, Recipe, build, rendered_facts
+from musilingo_core.data.starter import (
+    Material,
+    Mixer,
+    Piece,
+    Recipe,
+    build,
+    music_line,
+    rendered_facts,
+)
 from musilingo_core.encoders.musicnn import MusicnnConfig, MusicnnEncoder
 from musilingo_core.errors import ConfigError
 from musilingo_core.times import Span, find_spans
@@ -419,6 +427,36 @@ def test_of_several_mixtures_the_rarest_is_kept(
         return sum(count**2 for count in had.values())
 
     assert unevenness(8) < 0.95 * unevenness(1)
+
+
+def test_a_line_parts_music_from_what_is_none_whichever_there_is_more_of() -> None:
+    def cloud(rows: int, at: float) -> torch.Tensor:
+        return torch.randn(rows, 400) + torch.tensor([at, -at] + 398 * [0.0])
+
+    music, noise = Piece(cloud(600, 4), "song"), Piece(cloud(900, -4), "noise", Facts("noise"))
+    line = music_line(Material([music], [music], [music], [noise]))
+    assert line is not None
+    sides = [cloud(50, at) @ line[:-1] + line[-1] for at in (4, -4)]
+    assert (sides[0] > 0).all() and (sides[1] < 0).all()
+    assert abs(sides[0].mean() + sides[1].mean()) < 0.3 * sides[0].mean()  # zero is in the middle
+    assert music_line(Material([music])) is None
+
+
+def test_mixtures_that_sound_like_no_music_are_passed_over(
+    teacher: Teacher, songs: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    material, line = Material(pieces(songs)), torch.tensor([1.0] + 400 * [0.0])
+    monkeypatch.setattr("musilingo_core.data.starter.music_line", lambda part: line)
+
+    def strange(candidates: int) -> int:
+        monkeypatch.setattr("musilingo_core.data.starter.CANDIDATES", candidates)
+        folder = tmp_path / str(candidates)
+        build(material, teacher.encoder, folder, Recipe(120, real=0, not_music=0, unheard=0))
+        examples = read_manifest(folder / "manifest.jsonl", "train")
+        rows = [FeatureFiles().get(clip).features for clip in {e.clip for e in examples}]
+        return sum(float(r.mean(0) @ line[:-1] + line[-1]) < 0 for r in rows)
+
+    assert strange(6) < 0.5 * strange(1) > 5
 
 
 def test_captions_are_of_single_rows_with_words_to_begin_with(
