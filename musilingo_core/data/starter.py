@@ -398,14 +398,15 @@ def _scene(clip: Clip, certain: Facts | None, teacher: Teacher) -> Scene:
     All but a moderate tempo, which is slow to one and fast to another. Among options it is right;
     taught as the answer to an open question, it takes in many a score that is slow or fast.
     """
-    told = certain
+    told, among_options = certain, None
     if certain is not None and certain.tempo == "moderate":
         told = replace(certain, tempo="")
+        among_options = teacher.facts(clip.features, certain)
     return Scene(
         teacher.facts(clip.features, told),
         clip.duration_s,
         lambda start_s, end_s: teacher.facts(clip.part(start_s, end_s).features, told),
-        teacher.facts(clip.features, certain),
+        among_options,
     )
 
 
