@@ -102,7 +102,8 @@ def _espeak(variant: str) -> tuple[str, ...]:
     return ("espeak-ng", "-v", f"en+{variant}", "-s", "140", "-w", "{out}", "{text}")
 
 
-def _festival(name: str) -> tuple[str, ...]:
+def festival(name: str) -> tuple[str, ...]:
+    """The command with which one of Festival's voices speaks `{file}` into `{out}`."""
     return ("text2wave", "-eval", f"(voice_{name})", "{file}", "-o", "{out}")
 
 
@@ -110,17 +111,17 @@ VOICES = {
     "slt": Voice("female", "train", _flite("slt")),
     "f2": Voice("female", "train", _espeak("f2")),
     "f1": Voice("female", "train", _espeak("f1")),
-    "slt-hts": Voice("female", "train", _festival("cmu_us_slt_arctic_hts")),
-    "dita": Voice("female", "train", _festival("czech_dita")),
+    "slt-hts": Voice("female", "train", festival("cmu_us_slt_arctic_hts")),
+    "dita": Voice("female", "train", festival("czech_dita")),
     "awb": Voice("male", "train", _flite("awb")),
     "rms": Voice("male", "train", _flite("rms")),
     "kal16": Voice("male", "train", _flite("kal16")),
     "m3": Voice("male", "train", _espeak("m3")),
-    "machac": Voice("male", "train", _festival("czech_machac")),
-    "lp": Voice("female", "test", _festival("lp_diphone")),
+    "machac": Voice("male", "train", festival("czech_machac")),
+    "lp": Voice("female", "test", festival("lp_diphone")),
     "f4": Voice("female", "test", _espeak("f4")),
     "f5": Voice("female", "test", _espeak("f5")),
-    "ked": Voice("male", "test", _festival("ked_diphone")),
+    "ked": Voice("male", "test", festival("ked_diphone")),
     "m7": Voice("male", "test", _espeak("m7")),
     "m1": Voice("male", "test", _espeak("m1")),
 }

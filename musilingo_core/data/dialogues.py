@@ -525,7 +525,7 @@ _OWN_WORDS: dict[str, Callable[[Scene, Random], Turn | None]] = {
 _WEIGHTS = {
     "describe": 5, "detail": 1, "instruments": 3, "lead": 6, "has instrument": 3, "outside": 1,
     "genre": 5, "tempo": 4, "singer": 5, "instrumental": 1, "mood": 4, "loud": 3, "drums": 6,
-    "place": 5, "thanks": 1, "moment": 8, "begin": 1, "end": 1, "change": 2,
+    "place": 5, "thanks": 1, "moment": 12, "begin": 1, "end": 1, "change": 2,
     "title": 3, "artist": 3, "key": 2, "metre": 1, "year": 2, "words": 2, "exact tempo": 2,
     "choice lead": 3, "choice genre": 3, "choice mood": 2, "choice tempo": 2, "choice singer": 3,
     "choice loud": 1, "choice drums": 1, "choice not music": 1,

@@ -48,6 +48,7 @@ VOICES = {"male": MALE, "female": FEMALE, "choir": CHOIR}  # what features are p
 COLLECTIONS, FEW = 24, 8  # collections of a few songs each, to mix songs from
 CANDIDATES = 4  # drawn for one made clip
 STRAY = 0.4  # most by which a song is moved at random, in features' own unit
+STRENGTHS = (0.85, 1.5)  # factors between which features grow: dense, loud songs go far beyond most
 SPREADS = (0.2, 0.2, 1.0, 4.0)  # of every direction that a push may use, beside the songs' own
 RIDGE = 1e-3  # of the mean square of a feature: few clips must not decide it all
 MOST_PUSH = 7.0  # standard deviations that features may be moved towards a class
@@ -79,7 +80,7 @@ class Recipe:
 
     clips: int = 10000
     real: float = 0.2
-    rendered: float = 0.17
+    rendered: float = 0.2
     sung: float = 0.14
     not_music: float = 0.2
     single: float = 0.5
@@ -179,8 +180,10 @@ class Mixer:
         return rows.clamp(-self.limit, self.limit)
 
     def strayed(self, rows: Tensor) -> Tensor:
-        """Rows moved a little, all alike: other songs stray where these hardly do."""
-        return rows + self.rng.uniform(0, STRAY) * _noise((1, rows.shape[1]), self.rng)
+        """Rows moved a little and grown, all alike: other songs go where these hardly do."""
+        grown = self.rng.uniform(*STRENGTHS) * rows
+        moved = grown + self.rng.uniform(0, STRAY) * _noise((1, rows.shape[1]), self.rng)
+        return moved.clamp(-self.limit, self.limit)
 
     def push(self, rows: Tensor, tags: Sequence[str], rivals: Sequence[str] = ()) -> Tensor:
         """Moves rows until one of the tags is likely, and likelier than every rival."""

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import not_music
 from benchmarks.not_music import LENGTHS_S
-from benchmarks.singing import VOICES
+from benchmarks.singing import VOICES, festival
 
 SAMPLES = 2 * not_music.SAMPLE_RATE
 
@@ -60,7 +60,9 @@ def test_splits_share_no_text_and_no_voice_speaking_or_singing() -> None:
     sung = {split: {n for n, v in VOICES.items() if v.split == split} for split in LENGTHS_S}
     spoken = {voice.partition("+")[2] for voice in not_music.TRAIN_ACCENTS}
     assert not (spoken | sung["train"]) & (set(not_music.TEST_VOICES) | sung["test"])
-    spoken |= set(not_music.TRAIN_VOICES)
+    spoken |= {*not_music.TRAIN_VOICES, *not_music.SPEAKERS}
+    commands = {VOICES[name].command for name in not_music.TEST_VOICES}
+    assert not {festival(voice) for voice in not_music.SPEAKERS.values()} & commands
     for split, names in (("train", spoken), ("test", set(not_music.TEST_VOICES))):
         for seed in range(10):
             command, voice = not_music.speech_command(split, random.Random(seed))
