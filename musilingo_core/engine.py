@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from musilingo_core.audio import AudioLimits, Waveform, read_blocks
 from musilingo_core.encoders import MusicEncoder, encode, fingerprint
@@ -26,6 +27,7 @@ from musilingo_core.features import Clip, FeatureCache, clip_id
 from musilingo_core.generation import TextStream, decode, decode_together
 from musilingo_core.likelihood import mean_log_likelihoods
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
+from musilingo_core.prefix_cache import Prefix, PrefixCache, SaidTokens, position_keys
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import (
     Message,
@@ -55,16 +57,22 @@ class Reply(Iterator[str]):
 
     Attributes:
         prompt_tokens: Tokens of the prompt, music included.
-        reused_tokens: How many of them did not have to be computed: always 0, since nothing of an
-            earlier reply is reused yet.
+        reused_tokens: How many of them were not computed, for an earlier prompt began with them.
         new_tokens: Tokens made so far.
         dropped_turns: Oldest turns left out of the prompt for want of room.
         first_token_s: Seconds from the question to the first token; None before it.
     """
 
-    def __init__(self, prompt: Prompt, tokens: Iterator[int], stream: TextStream, begun: float):
+    def __init__(
+        self,
+        prompt: Prompt,
+        tokens: Iterator[int],
+        stream: TextStream,
+        begun: float,
+        reused_tokens: int = 0,
+    ) -> None:
         self.prompt_tokens = len(prompt.ids)
-        self.reused_tokens = 0
+        self.reused_tokens = reused_tokens
         self.new_tokens = 0
         self.dropped_turns = prompt.dropped_turns
         self.first_token_s: float | None = None
@@ -120,6 +128,7 @@ class ChatEngine:
         cache: Where features are kept; in memory only by default.
         limits: What sound files are accepted.
         licences: (part, licence) of what it is made of.
+        prefixes: Where states of earlier prompts are kept.
     """
 
     def __init__(
@@ -130,10 +139,13 @@ class ChatEngine:
         cache: FeatureCache | None = None,
         limits: AudioLimits = AudioLimits(),
         licences: Sequence[tuple[str, str]] = (),
+        prefixes: PrefixCache | None = None,
     ) -> None:
         self.model, self.processor, self.name = model, processor, name
         self.cache = cache if cache is not None else FeatureCache()
         self.limits, self.licences = limits, tuple(licences)
+        self.prefixes = prefixes if prefixes is not None else PrefixCache()
+        self.said = SaidTokens()
         self.fingerprint = fingerprint(model.audio_tower)
         self._encoding = threading.Lock()
 
@@ -206,7 +218,10 @@ class ChatEngine:
         """
         begun = time.perf_counter()
         prompt = self._prompt(messages, sampling)
-        return Reply(prompt, self._tokens(prompt, sampling), self._stream(), begun)
+        keys = position_keys(prompt, self.processor.form)
+        prefix = self.prefixes.longest(keys[:-1])  # the next token is foretold at the last
+        tokens = self._tokens(prompt, keys, prefix, sampling)
+        return Reply(prompt, tokens, self._stream(), begun, len(prefix) if prefix else 0)
 
     def replies(
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling = Sampling()
@@ -246,7 +261,7 @@ class ChatEngine:
         if room < self.context_tokens // 2:
             most = self.context_tokens // 2
             raise ConfigError(f"This model can give replies of up to {most} tokens.")
-        return self.processor.fit(messages, self.clip, room)
+        return self.processor.fit(messages, self.clip, room, self.said)
 
     def _stream(self) -> TextStream:
         return TextStream(self.processor.tokenizer, self.processor.stop_strings)
@@ -316,11 +331,33 @@ class ChatEngine:
         if not messages or messages[-1].get("role") != "user":
             raise PromptError("The last message is not a question; please ask one.")
 
-    def _tokens(self, prompt: Prompt, sampling: Sampling) -> Iterator[int]:
+    def _tokens(
+        self, prompt: Prompt, keys: list[int], prefix: Prefix | None, sampling: Sampling
+    ) -> Iterator[int]:
         """Token ids of a reply; nothing is computed before the first is asked for."""
-        yield from decode(
-            self.model.language_model, self._embeds(prompt), sampling, *self._bounds()
-        )
+        config = self.model.config.text_config
+        cache = prefix.cache(config) if prefix else DynamicCache(config=config)
+        embeds = self._embeds(prompt)[:, cache.get_seq_length() :]
+        said: list[int] = []
+        try:
+            for token in decode(
+                self.model.language_model, embeds, sampling, *self._bounds(), cache
+            ):
+                if not said:  # from now on others may go on from this prompt
+                    self.prefixes.put(keys, cache)
+                said.append(token)
+                yield token
+        finally:
+            if said:
+                self.prefixes.put([*keys, *said][: cache.get_seq_length()], cache)
+                self._remember(said)
+
+    def _remember(self, said: list[int]) -> None:
+        """Keeps the tokens of a reply by its text, unless that lacks what they say."""
+        stream = self._stream()
+        text = "".join(stream.push(token) for token in said) + stream.finish()
+        if text == self.processor.tokenizer.decode(said, skip_special_tokens=True).strip():
+            self.said.put(text, said)
 
     @torch.inference_mode()
     def _embeds(self, prompt: Prompt) -> Tensor:

@@ -31,17 +31,21 @@ def decode(
     sampling: Sampling,
     stop_ids: Sequence[int] = (),
     never: Sequence[int] = (),
+    cache: DynamicCache | None = None,
 ) -> Iterator[int]:
     """Yields token ids, computing each when it is asked for.
 
     Args:
         language_model: A transformers causal language model.
-        inputs_embeds: (1, length, hidden), the prompt.
+        inputs_embeds: (1, length, hidden), the prompt, or what of it is not in the cache.
         sampling: How to choose.
         stop_ids: Tokens that end the reply; the one that did is not yielded.
         never: Tokens that are never chosen, such as the placeholder of music.
+        cache: States of the prompt's beginning; grows by all but the last token.
     """
-    tokens = decode_together(language_model, [inputs_embeds], sampling, stop_ids, never)
+    tokens = decode_together(
+        language_model, [inputs_embeds], sampling, stop_ids, never, cache=cache
+    )
     for _, token in tokens:
         yield token
 
@@ -54,6 +58,7 @@ def decode_together(
     stop_ids: Sequence[int] = (),
     never: Sequence[int] = (),
     done: Callable[[int], bool] = lambda number: False,
+    cache: DynamicCache | None = None,
 ) -> Iterator[tuple[int, int]]:
     """Yields (number of its prompt, token id) for several prompts that are computed in one batch.
 
@@ -62,8 +67,9 @@ def decode_together(
 
     Args:
         done: Whether a prompt's reply has ended; asked after each of its tokens.
+        cache: As there, of a single prompt.
     """
-    cache = DynamicCache(config=language_model.config)
+    cache = DynamicCache(config=language_model.config) if cache is None else cache
     dice = [_dice(sampling) for _ in prompts]
     said: list[list[int]] = [[] for _ in prompts]
     filters, open_ = _filters(sampling), list(range(len(prompts)))
@@ -112,7 +118,7 @@ def _begin(
     embeds = pad_sequence(rest, batch_first=True, padding_side="left")
     real = [torch.ones(len(r), dtype=torch.long, device=first.device) for r in rest]
     mask = pad_sequence(real, batch_first=True, padding_side="left")
-    mask = torch.cat([mask.new_ones(len(prompts), shared), mask], dim=1)
+    mask = torch.cat([mask.new_ones(len(prompts), cache.get_seq_length()), mask], dim=1)
     return {"inputs_embeds": embeds, **_padded(mask, embeds.shape[1])}, mask
 
 

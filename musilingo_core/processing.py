@@ -10,7 +10,7 @@ from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.errors import ConfigError
 from musilingo_core.features import Clip
-from musilingo_core.prompt import IGNORED, Message, Prompt, PromptFormat, fit, render
+from musilingo_core.prompt import IGNORED, Message, Prompt, PromptFormat, Said, fit, render
 
 
 class MusiLingoProcessor(ProcessorMixin):
@@ -83,10 +83,14 @@ class MusiLingoProcessor(ProcessorMixin):
         return render(messages, find_clip, self.tokenizer, self.form)
 
     def fit(
-        self, messages: Sequence[Message], find_clip: Callable[[str], Clip], limit: int
+        self,
+        messages: Sequence[Message],
+        find_clip: Callable[[str], Clip],
+        limit: int,
+        said: Said = lambda text: None,
     ) -> Prompt:
         """`prompt.fit` in this model's form."""
-        return fit(messages, find_clip, self.tokenizer, self.form, limit)
+        return fit(messages, find_clip, self.tokenizer, self.form, limit, said)
 
     def __call__(
         self,

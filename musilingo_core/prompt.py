@@ -27,6 +27,7 @@ from musilingo_core.features import Clip
 from musilingo_core.times import Span, find_spans
 
 Message = dict[str, Any]
+Said = Callable[[str], Sequence[int] | None]
 IGNORED = -100  # label of a token that nothing is learnt from
 LATEST_S = 86_400.0  # end of an excerpt: JSON can bring infinity and numbers beyond any float
 
@@ -107,6 +108,7 @@ def render(
     find_clip: Callable[[str], Clip],
     tokenizer: Any,
     form: PromptFormat,
+    said: Said = lambda text: None,
 ) -> Prompt:
     """Renders a whole conversation.
 
@@ -118,6 +120,7 @@ def render(
         find_clip: Gives the clip of an id; may raise `ClipNotFound`.
         tokenizer: A transformers tokenizer with a chat template.
         form: How the model wants it put.
+        said: Gives the tokens that a reply was made of, where they are known.
 
     Raises:
         PromptError: A message is malformed, or names a moment the song does not have.
@@ -138,7 +141,7 @@ def render(
         else:
             message = messages[int(piece)]
             spoken = message["role"] == "assistant"
-            song = _add_message(prompt, message, song, find_clip, tokenizer, form)
+            song = _add_message(prompt, message, song, find_clip, tokenizer, form, said)
     return prompt
 
 
@@ -148,6 +151,7 @@ def fit(
     tokenizer: Any,
     form: PromptFormat,
     limit: int,
+    said: Said = lambda text: None,
 ) -> Prompt:
     """Renders as much of a conversation as fits: whole oldest turns go, never system or music.
 
@@ -157,13 +161,14 @@ def fit(
         tokenizer: As in `render`.
         form: As in `render`.
         limit: Most tokens of the prompt.
+        said: As in `render`.
 
     Raises:
         ContextTooLong: Instructions, music and the last question alone are too long.
     """
 
     def rendered(dropped: int) -> Prompt:
-        return render(without_oldest(messages, dropped), find_clip, tokenizer, form)
+        return render(without_oldest(messages, dropped), find_clip, tokenizer, form, said)
 
     prompt = rendered(0)
     if len(prompt.ids) <= limit:
@@ -269,6 +274,7 @@ def _add_message(
     find_clip: Callable[[str], Clip],
     tokenizer: Any,
     form: PromptFormat,
+    said: Said,
 ) -> Clip | None:
     """Appends one message's content; gives the song that later questions are about."""
     spoken = message["role"] == "assistant"
@@ -284,7 +290,8 @@ def _add_message(
         if song is not None and message["role"] == "user":
             for span in find_spans(part["text"], song.duration_s):
                 _add_excerpt(prompt, song, span, tokenizer, form)
-        ids = _tokens(tokenizer, part["text"] + listed(part.get("options", ())), plain=True)
+        text = part["text"] + listed(part.get("options", ()))
+        ids = (said(text) if spoken else None) or _tokens(tokenizer, text, plain=True)
         prompt.add(ids, learn=len(ids) if spoken else 0)
     return song
 
