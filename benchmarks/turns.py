@@ -74,7 +74,13 @@ def ask(engine: ChatEngine, path: Path, chat: Sequence[Message]) -> Timed:
 
 def sharing(engine: ChatEngine, cache: FeatureCache, prefixes: PrefixCache) -> ChatEngine:
     """The same model with other memories; it knows the tokens of replies all the same."""
-    other = ChatEngine(engine.model, engine.processor, cache=cache, prefixes=prefixes)
+    other = ChatEngine(
+        engine.model,
+        engine.processor,
+        cache=cache,
+        prefixes=prefixes,
+        decoder=engine.decoder,
+    )
     other.said, other.limits = engine.said, engine.limits
     return other
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache
 
 from musilingo_core.audio import AudioLimits, Waveform, read_blocks
+from musilingo_core.decoder import Decoder
 from musilingo_core.encoders import MusicEncoder, encode, fingerprint
 from musilingo_core.errors import (
     AudioTooLong,
@@ -27,7 +28,7 @@ from musilingo_core.features import Clip, FeatureCache, clip_id
 from musilingo_core.generation import TextStream, decode, decode_together
 from musilingo_core.likelihood import mean_log_likelihoods
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
-from musilingo_core.prefix_cache import Prefix, PrefixCache, SaidTokens, position_keys
+from musilingo_core.prefix_cache import PrefixCache, SaidTokens, position_keys
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import (
     Message,
@@ -129,6 +130,7 @@ class ChatEngine:
         limits: What sound files are accepted.
         licences: (part, licence) of what it is made of.
         prefixes: Where states of earlier prompts are kept.
+        decoder: Makes tokens; one of its own by default.
     """
 
     def __init__(
@@ -140,12 +142,14 @@ class ChatEngine:
         limits: AudioLimits = AudioLimits(),
         licences: Sequence[tuple[str, str]] = (),
         prefixes: PrefixCache | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.model, self.processor, self.name = model, processor, name
         self.cache = cache if cache is not None else FeatureCache()
         self.limits, self.licences = limits, tuple(licences)
         self.prefixes = prefixes if prefixes is not None else PrefixCache()
         self.said = SaidTokens()
+        self.decoder = decoder if decoder is not None else Decoder(model.language_model)
         self.fingerprint = fingerprint(model.audio_tower)
         self._encoding = threading.Lock()
 
@@ -218,10 +222,10 @@ class ChatEngine:
         """
         begun = time.perf_counter()
         prompt = self._prompt(messages, sampling)
-        keys = position_keys(prompt, self.processor.form)
-        prefix = self.prefixes.longest(keys[:-1])  # the next token is foretold at the last
-        tokens = self._tokens(prompt, keys, prefix, sampling)
-        return Reply(prompt, tokens, self._stream(), begun, len(prefix) if prefix else 0)
+        keys, cache = self._known(prompt)
+        reused = cache.get_seq_length()
+        tokens = self._tokens(prompt, keys, cache, sampling)
+        return Reply(prompt, tokens, self._stream(), begun, reused)
 
     def replies(
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling = Sampling()
@@ -238,17 +242,15 @@ class ChatEngine:
         prompts = [self._prompt(messages, sampling) for messages in conversations]
         streams = [self._stream() for _ in prompts]
         texts, lengths = [""] * len(prompts), [0] * len(prompts)
-        embeds = [self._embeds(prompt) for prompt in prompts]
-        if embeds:
-            for number, token in decode_together(
-                self.model.language_model,
-                embeds,
-                sampling,
-                *self._bounds(),
-                done=lambda number: streams[number].stopped,
-            ):
-                texts[number] += streams[number].push(token)
-                lengths[number] += 1
+        for number, token in decode_together(
+            self.decoder,
+            [self._read(prompt, *self._known(prompt)) for prompt in prompts],
+            sampling,
+            *self._bounds(),
+            done=lambda number: streams[number].stopped,
+        ):
+            texts[number] += streams[number].push(token)
+            lengths[number] += 1
         return [
             Said(text + stream.finish(), stream.stopped or length < sampling.max_new_tokens)
             for text, stream, length in zip(texts, streams, lengths, strict=True)
@@ -331,20 +333,27 @@ class ChatEngine:
         if not messages or messages[-1].get("role") != "user":
             raise PromptError("The last message is not a question; please ask one.")
 
+    def _known(self, prompt: Prompt) -> tuple[list[int], Cache]:
+        """What stands in a prompt, and states of as much of its beginning as is kept."""
+        keys = position_keys(prompt, self.processor.form)
+        prefix = self.prefixes.longest(keys[:-1])  # the next token is foretold at the last
+        return keys, prefix.cache() if prefix else self.decoder.cache()
+
+    def _read(self, prompt: Prompt, keys: list[int], cache: Cache) -> tuple[Tensor, Cache]:
+        """Logits of what follows a prompt, and its states: others may go on from them."""
+        embeds = self._embeds(prompt)[:, cache.get_seq_length() :]
+        logits = self.decoder.read(embeds, cache)
+        self.prefixes.put(keys, cache)
+        return logits, cache
+
     def _tokens(
-        self, prompt: Prompt, keys: list[int], prefix: Prefix | None, sampling: Sampling
+        self, prompt: Prompt, keys: list[int], cache: Cache, sampling: Sampling
     ) -> Iterator[int]:
         """Token ids of a reply; nothing is computed before the first is asked for."""
-        config = self.model.config.text_config
-        cache = prefix.cache(config) if prefix else DynamicCache(config=config)
-        embeds = self._embeds(prompt)[:, cache.get_seq_length() :]
+        logits, cache = self._read(prompt, keys, cache)
         said: list[int] = []
         try:
-            for token in decode(
-                self.model.language_model, embeds, sampling, *self._bounds(), cache
-            ):
-                if not said:  # from now on others may go on from this prompt
-                    self.prefixes.put(keys, cache)
+            for token in decode(self.decoder, logits, cache, sampling, *self._bounds()):
                 said.append(token)
                 yield token
         finally:
@@ -425,6 +434,7 @@ def load_engine(
     on_status: Callable[[str, float | None], None] | None = None,
     limits: AudioLimits = AudioLimits(),
     projection: str | Path | None = None,
+    int8: bool | None = None,
 ) -> ChatEngine:
     """An engine by preset, or from a folder that `save_pretrained` wrote.
 
@@ -435,6 +445,7 @@ def load_engine(
         on_status: Told what is going on: a text, and its fraction if known.
         limits: What sound files are accepted.
         projection: A projection file instead of the model's own.
+        int8: Whether tokens are made with int8 weights; None where the machine multiplies them.
 
     Raises:
         WeightsUnavailable: No source has the weights.
@@ -454,4 +465,5 @@ def load_engine(
     if projection is not None:  # what is measured must not pass for the preset
         name += f" with {Path(projection).name}"
     cache = FeatureCache(cache_folder() / "features")
-    return ChatEngine(loaded, processor, name, cache, limits, licences)
+    decoder = Decoder(loaded.language_model, int8)
+    return ChatEngine(loaded, processor, name, cache, limits, licences, decoder=decoder)

@@ -253,8 +253,9 @@ class Clips:
     def __init__(self, engine: ChatEngine) -> None:
         self._own, self._files = engine, FeatureFiles()
         self.engine = ChatEngine(
-            engine.model, engine.processor, engine.name, FeatureCache(), engine.limits
-        )
+            engine.model, engine.processor, engine.name, FeatureCache(), engine.limits,
+            decoder=engine.decoder,
+        )  # fmt: skip
 
     def get(self, place: str) -> str:
         """The id of the clip at a place, which the engine now knows.

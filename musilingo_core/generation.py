@@ -1,7 +1,7 @@
 """Token by token: the one decode loop, and the stream that turns tokens into whole characters.
 
-The loop is pulled: one forward pass when one token is asked for, nothing when its generator is
-closed. Several prompts may share each pass. Sampling filters are transformers' own.
+The loop is pulled: one pass when one token is asked for, nothing when its generator is closed.
+Sampling filters are transformers' own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import (
-    DynamicCache,
+    Cache,
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
@@ -19,6 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from musilingo_core.decoder import Decoder
 from musilingo_core.sampling import Sampling
 
 COLDEST = 1e-3  # a lower temperature is 0: dividing by it would overflow
@@ -26,108 +26,90 @@ UNFINISHED = "\ufffd"  # what a decoder shows for the first bytes of a character
 
 
 def decode(
-    language_model: Any,
-    inputs_embeds: Tensor,
+    decoder: Decoder,
+    logits: Tensor,
+    cache: Cache,
     sampling: Sampling,
     stop_ids: Sequence[int] = (),
     never: Sequence[int] = (),
-    cache: DynamicCache | None = None,
 ) -> Iterator[int]:
     """Yields token ids, computing each when it is asked for.
 
     Args:
-        language_model: A transformers causal language model.
-        inputs_embeds: (1, length, hidden), the prompt, or what of it is not in the cache.
+        decoder: Computes; other replies may advance with this one.
+        logits: (1, vocabulary) float32, of what follows the prompt.
+        cache: The prompt's states; grows by all but the last token.
         sampling: How to choose.
         stop_ids: Tokens that end the reply; the one that did is not yielded.
         never: Tokens that are never chosen, such as the placeholder of music.
-        cache: States of the prompt's beginning; grows by all but the last token.
     """
-    tokens = decode_together(
-        language_model, [inputs_embeds], sampling, stop_ids, never, cache=cache
-    )
-    for _, token in tokens:
+    choose = Choice(sampling, never)
+    while (token := choose(logits)) not in stop_ids:
         yield token
+        if len(choose.said) == sampling.max_new_tokens:
+            return
+        logits = decoder.next(token, cache)
 
 
-@torch.inference_mode()
 def decode_together(
-    language_model: Any,
-    prompts: Sequence[Tensor],
+    decoder: Decoder,
+    prompts: Sequence[tuple[Tensor, Cache]],
     sampling: Sampling,
     stop_ids: Sequence[int] = (),
     never: Sequence[int] = (),
     done: Callable[[int], bool] = lambda number: False,
-    cache: DynamicCache | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """Yields (number of its prompt, token id) for several prompts that are computed in one batch.
+    """Yields (number of its prompt, token id) for several prompts that advance in step.
 
-    What all prompts begin with is computed once. Each is answered as `decode` would answer it
-    alone, but for rounding. Arguments as there, and:
+    Each is answered as `decode` would answer it alone. Arguments as there, and:
 
     Args:
+        prompts: For each the `logits` and the `cache`.
         done: Whether a prompt's reply has ended; asked after each of its tokens.
-        cache: As there, of a single prompt.
     """
-    cache = DynamicCache(config=language_model.config) if cache is None else cache
-    dice = [_dice(sampling) for _ in prompts]
-    said: list[list[int]] = [[] for _ in prompts]
-    filters, open_ = _filters(sampling), list(range(len(prompts)))
-    step, mask = _begin(language_model, prompts, cache)
+    choices = [Choice(sampling, never) for _ in prompts]
+    found = {number: logits for number, (logits, _) in enumerate(prompts)}
     for _ in range(sampling.max_new_tokens):
-        outputs = language_model(**step, cache=cache, use_cache=True, logits_to_keep=1)
-        logits = outputs.logits[:, -1].float().cpu()
-        logits[:, list(never)] = -torch.inf
-        going = []  # rows of the batch whose replies go on
-        for row, number in enumerate(open_):
-            token = _choose(logits[row : row + 1], said[number], filters, dice[number])
-            if token not in stop_ids:
-                said[number].append(token)
+        going: dict[int, int] = {}  # the newest token of each reply that goes on
+        for number, logits in found.items():
+            if (token := choices[number](logits)) not in stop_ids:
                 yield number, token
                 if not done(number):
-                    going.append(row)
+                    going[number] = token
         if not going:
             return
-        if len(going) < len(open_):
-            cache.batch_select_indices(torch.tensor(going, device=logits.device))
-            open_ = [open_[row] for row in going]
-            mask = mask[going]
-        last = torch.tensor([[said[number][-1]] for number in open_], device=mask.device)
-        mask = torch.cat([mask, torch.ones_like(last)], dim=1)
-        step = {"input_ids": last, **_padded(mask, 1)}
+        rows = decoder.together([*going.values()], [prompts[number][1] for number in going])
+        found = dict(zip(going, rows.split(1), strict=True))
 
 
-def _begin(
-    language_model: Any, prompts: Sequence[Tensor], cache: DynamicCache
-) -> tuple[dict[str, Tensor], Tensor]:
-    """What the first pass over all prompts takes, and (prompts, length) which positions are real.
+class Choice:
+    """Chooses a reply's tokens, one after another.
 
-    What they all begin with is in the cache already.
+    Args:
+        sampling: How.
+        never: Tokens that are never chosen.
+
+    Attributes:
+        said: The tokens so far.
     """
-    first = prompts[0]
-    shortest = min(prompt.shape[1] for prompt in prompts)
-    alike = torch.stack([(p[0, :shortest] == first[0, :shortest]).all(-1) for p in prompts]).all(0)
-    # One position at least is left to each prompt, for its next token is foretold there.
-    shared = min(int(alike.long().cumprod(0).sum()), shortest - 1) if len(prompts) > 1 else 0
-    if shared:
-        language_model(
-            inputs_embeds=first[:, :shared], cache=cache, use_cache=True, logits_to_keep=1
-        )
-        cache.batch_repeat_interleave(len(prompts))
-    rest = [prompt[0, shared:] for prompt in prompts]
-    embeds = pad_sequence(rest, batch_first=True, padding_side="left")
-    real = [torch.ones(len(r), dtype=torch.long, device=first.device) for r in rest]
-    mask = pad_sequence(real, batch_first=True, padding_side="left")
-    mask = torch.cat([mask.new_ones(len(prompts), cache.get_seq_length()), mask], dim=1)
-    return {"inputs_embeds": embeds, **_padded(mask, embeds.shape[1])}, mask
 
+    def __init__(self, sampling: Sampling, never: Sequence[int] = ()) -> None:
+        self._never, self._filters = list(never), _filters(sampling)
+        self._dice = _dice(sampling)
+        self.said: list[int] = []
 
-def _padded(mask: Tensor, new: int) -> dict[str, Tensor]:
-    """What tells a model of padding before its newest positions; nothing where there is none."""
-    if bool(mask.all()):
-        return {}
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
-    return {"attention_mask": mask, "position_ids": positions}
+    @torch.inference_mode()
+    def __call__(self, logits: Tensor) -> int:
+        """The next token from (1, vocabulary) float32 logits."""
+        logits = logits.cpu()
+        logits[:, self._never] = -torch.inf
+        scores = self._filters(torch.tensor([self.said], dtype=torch.long), logits)
+        if self._dice is None:
+            token = int(scores.argmax(-1))
+        else:
+            token = int(torch.multinomial(scores.softmax(-1), 1, generator=self._dice))
+        self.said.append(token)
+        return token
 
 
 def _dice(sampling: Sampling) -> torch.Generator | None:
@@ -150,16 +132,6 @@ def _filters(sampling: Sampling) -> LogitsProcessorList:
         if sampling.top_p < 1:
             filters.append(TopPLogitsWarper(float(sampling.top_p)))
     return filters
-
-
-def _choose(
-    logits: Tensor, said: list[int], filters: LogitsProcessorList, dice: torch.Generator | None
-) -> int:
-    """The next token from (1, vocabulary) float32 logits."""
-    scores = filters(torch.tensor([said], dtype=torch.long), logits)
-    if dice is None:
-        return int(scores.argmax(-1))
-    return int(torch.multinomial(scores.softmax(-1), 1, generator=dice))
 
 
 class TextStream:

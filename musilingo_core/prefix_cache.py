@@ -11,15 +11,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedConfig
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
 
 from musilingo_core.configuration import pooled_rows
 from musilingo_core.prompt import Prompt, PromptFormat
 
 MOST_BYTES = 512_000_000
+SPARE = 256  # positions for which states have room beyond what they hold, when they have to move
 SONG_BITS, PLACE_BITS = 40, 22  # of a key; together they fit beside its sign into 63 bits
 
 
@@ -50,6 +53,56 @@ def _music_keys(features: Tensor, form: PromptFormat) -> Iterator[int]:
     return iter(range(-1 - song, -1 - song - places, -1))
 
 
+class GrowingLayer(DynamicLayer):
+    """Keys and values (1, heads, length, size) that grow in place; whoever shares them is safe.
+
+    What stands at a position is never written again: views of the first positions may be kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._room: tuple[Tensor, Tensor] | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Adds positions; gives all keys and values."""
+        begun = self.get_seq_length()
+        end = begun + key_states.shape[-2]
+        if self._room is None or self._room[0].shape[-2] < end:
+            self._move(key_states, begun, end + SPARE)
+        assert self._room is not None
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, begun:end] = states
+        self.keys, self.values = (room[:, :, :end] for room in self._room)
+        return self.keys, self.values
+
+    def _move(self, like: Tensor, begun: int, capacity: int) -> None:
+        if not self.is_initialized:
+            self.lazy_initialization(like, like)
+        batch, heads, _, size = like.shape
+        keys, values = (like.new_empty(batch, heads, capacity, size) for _ in range(2))
+        if begun:
+            keys[:, :, :begun], values[:, :, :begun] = self.keys, self.values
+        self._room = keys, values
+
+
+def empty_cache(layers: int) -> Cache:
+    """States of nothing yet, for a model of so many layers."""
+    return Cache(layers=[GrowingLayer() for _ in range(layers)])
+
+
+def cache_of(states: Sequence[tuple[Tensor, Tensor]]) -> Cache:
+    """A cache that goes on from each layer's (keys, values); they are never written to."""
+    layers = []
+    for keys, values in states:
+        layer = GrowingLayer()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys, values
+        layers.append(layer)
+    return Cache(layers=layers)
+
+
 @dataclass(frozen=True)
 class Prefix:
     """The states of a prompt's first positions.
@@ -67,12 +120,12 @@ class Prefix:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the states."""
-        return sum(tensor.nbytes for layer in self.layers for tensor in layer)
+        """Memory that the states keep, with the room that they may grow into."""
+        return sum(tensor.untyped_storage().nbytes() for layer in self.layers for tensor in layer)
 
-    def cache(self, config: PreTrainedConfig) -> DynamicCache:
+    def cache(self) -> Cache:
         """A cache of its own that goes on from here; what is kept here never changes."""
-        return DynamicCache(self.layers, config=config)
+        return cache_of(self.layers)
 
 
 class PrefixCache:
@@ -108,7 +161,7 @@ class PrefixCache:
         layers = tuple((k[:, :, :length], v[:, :, :length]) for k, v in prefix.layers)
         return Prefix(wanted[:length], layers)
 
-    def put(self, keys: Sequence[int], cache: DynamicCache) -> None:
+    def put(self, keys: Sequence[int], cache: Cache) -> None:
         """Keeps the states of these positions, which a cache holds; what they contain goes.
 
         Nothing is copied: a cache that goes on makes new tensors.

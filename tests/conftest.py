@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from musilingo_core.audio import Waveform
+from musilingo_core.decoder import Decoder
 from musilingo_core.encoders.musicnn import MusicnnConfig, MusicnnEncoder
 from musilingo_core.encoders.windows import Window, fixed_windows
 from musilingo_core.engine import ChatEngine
@@ -200,8 +201,10 @@ def counting_encoder() -> CountingEncoder:
 def engine(
     tiny_model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, tmp_path: Path
 ) -> ChatEngine:
-    """A whole engine, tiny and random."""
-    return ChatEngine(tiny_model, processor, "tiny", FeatureCache(tmp_path / "features"))
+    """A whole engine, tiny and random, that rounds nothing."""
+    decoder = Decoder(tiny_model.language_model, int8=False)
+    cache = FeatureCache(tmp_path / "features")
+    return ChatEngine(tiny_model, processor, "tiny", cache, decoder=decoder)
 
 
 def make_clip(rows: int = 10, size: int = 400, key: str = "0123456789abcdef") -> Clip:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Cache
 
 from musilingo_core.audio import AudioLimits
 from musilingo_core.encoders import fingerprint
@@ -23,7 +24,6 @@ from musilingo_core.prompt import assistant, user, with_options
 from musilingo_core.sampling import Sampling
 from musilingo_core.weights import load_folder
 from tests.conftest import CountingEncoder, tone
-from tests.test_generation import counted
 
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
 Writer = Callable[..., Path]
@@ -133,9 +133,18 @@ def test_the_reply_is_what_transformers_generates(engine: ChatEngine, wav: Write
     assert ours and ours.rstrip("\ufffd\n ") == words.strip().rstrip("\ufffd\n ")
 
 
-def test_closing_a_reply_ends_the_computing(engine: ChatEngine, wav: Writer) -> None:
+def test_closing_a_reply_ends_the_computing(
+    engine: ChatEngine, wav: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = engine.encode(wav())
-    passes = counted(engine.model.language_model)
+    passes: list[int] = []
+    compute = engine.decoder.next
+
+    def counted(token: int, cache: Cache) -> torch.Tensor:
+        passes.append(token)
+        return compute(token, cache)
+
+    monkeypatch.setattr(engine.decoder, "next", counted)
     reply = engine.reply([user("What?", clip.clip_id)], Sampling(temperature=0, max_new_tokens=200))
     next(reply)
     done = len(passes)
@@ -178,7 +187,8 @@ def test_stop_strings_of_a_saved_model_end_its_replies(
     with_stop.stop_strings = (stop,)
     engine.model.save_pretrained(tmp_path / "own")
     with_stop.save_pretrained(tmp_path / "own")
-    own = ChatEngine(*load_folder(tmp_path / "own", torch.device("cpu")), cache=engine.cache)
+    model, loaded = load_folder(tmp_path / "own", torch.device("cpu"))
+    own = ChatEngine(model, loaded, cache=engine.cache, decoder=engine.decoder)
     assert own.reply(messages, GREEDY).text() == plain[: plain.index(stop)].rstrip()
 
 

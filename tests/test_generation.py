@@ -5,7 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import Cache
 
+from musilingo_core.decoder import Decoder
 from musilingo_core.generation import TextStream, decode, decode_together
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.sampling import Sampling
@@ -16,45 +18,41 @@ def embeds(tiny_model: MusiLingoForConditionalGeneration) -> torch.Tensor:
     return tiny_model.get_input_embeddings()(torch.arange(5, 25).unsqueeze(0)).detach()
 
 
-def counted(model: Any) -> list[int]:
-    """Patches a model to note the length of each pass."""
-    passes: list[int] = []
-    forward = model.forward
-
-    def noted(**kwargs: Any) -> Any:
-        given = kwargs.get("inputs_embeds", kwargs.get("input_ids"))
-        passes.append(given.shape[1])
-        return forward(**kwargs)
-
-    model.forward = noted
-    return passes
+def say(
+    model: MusiLingoForConditionalGeneration, embeds: torch.Tensor, sampling: Sampling, **rest: Any
+) -> Iterator[int]:
+    """Tokens of a reply to a prompt that nothing is known of."""
+    decoder = Decoder(model.language_model, int8=False)
+    cache = decoder.cache()
+    return decode(decoder, decoder.read(embeds, cache), cache, sampling, **rest)
 
 
 def test_greedy_equals_transformers_generate(
     tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
 ) -> None:
-    model = tiny_model.language_model
     greedy = Sampling(temperature=0, repetition_penalty=1, max_new_tokens=30)
-    ours = list(decode(model, embeds, greedy))
-    theirs = model.generate(
+    ours = list(say(tiny_model, embeds, greedy))
+    theirs = tiny_model.language_model.generate(
         inputs_embeds=embeds, do_sample=False, max_new_tokens=30, eos_token_id=None
     )
     assert ours == theirs[0].tolist()
 
 
-def test_the_prompt_is_computed_once_and_each_token_when_it_is_pulled(
+def test_a_token_is_computed_when_it_is_pulled(
     tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
 ) -> None:
-    passes = counted(tiny_model.language_model)
-    tokens = decode(tiny_model.language_model, embeds, Sampling(seed=1))
-    assert passes == []
+    decoder = Decoder(tiny_model.language_model)
+    cache = decoder.cache()
+    tokens = decode(decoder, decoder.read(embeds, cache), cache, Sampling(seed=1))
+    assert cache.get_seq_length() == 20
     for _ in range(5):
         next(tokens)
-    assert passes == [20, 1, 1, 1, 1]
+    assert cache.get_seq_length() == 24
     tokens.close()  # type: ignore[attr-defined]
-    assert passes == [20, 1, 1, 1, 1]
+    assert cache.get_seq_length() == 24
 
 
+@pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -63,32 +61,28 @@ def test_the_prompt_is_computed_once_and_each_token_when_it_is_pulled(
     ],
 )
 def test_prompts_decoded_together_get_the_tokens_each_would_get_alone(
-    tiny_model: MusiLingoForConditionalGeneration, sampling: Sampling
+    tiny_model: MusiLingoForConditionalGeneration, sampling: Sampling, int8: bool
 ) -> None:
     words = tiny_model.get_input_embeddings()
-    begun = list(range(5, 20))
     endings = ([21, 22, 23], [30], [21, 40, 41, 42, 43, 44, 45], [], [21])
-    prompts = [words(torch.tensor([begun + end])).detach() for end in endings]
-    alone = [list(decode(tiny_model.language_model, p, sampling)) for p in prompts]
+    prompts = [words(torch.tensor([[*range(5, 20), *end]])).detach() for end in endings]
+    decoder = Decoder(tiny_model.language_model, int8)
+
+    def begun(prompt: torch.Tensor) -> tuple[torch.Tensor, Cache]:
+        cache = decoder.cache()
+        return decoder.read(prompt, cache), cache
+
+    alone = [list(decode(decoder, *begun(prompt), sampling)) for prompt in prompts]
     assert len(set(map(tuple, alone))) == len(alone)
     stops = [alone[0][3], alone[2][7]]  # some replies end before others
-    alone = [list(decode(tiny_model.language_model, p, sampling, stops)) for p in prompts]
+    alone = [list(decode(decoder, *begun(prompt), sampling, stops)) for prompt in prompts]
     together: list[list[int]] = [[] for _ in prompts]
-    for number, token in decode_together(tiny_model.language_model, prompts, sampling, stops):
+    pairs = [begun(prompt) for prompt in prompts]
+    for number, token in decode_together(decoder, pairs, sampling, stops):
         together[number].append(token)
     assert together == alone
     assert len({len(tokens) for tokens in alone}) > 1
-
-
-def test_what_prompts_begin_with_is_computed_once(
-    tiny_model: MusiLingoForConditionalGeneration,
-) -> None:
-    words = tiny_model.get_input_embeddings()
-    prompts = [words(torch.tensor([[*range(5, 20), *end]])).detach() for end in ([21, 22], [30])]
-    passes = counted(tiny_model.language_model)
-    sampling = Sampling(temperature=0, max_new_tokens=2)
-    assert len(list(decode_together(tiny_model.language_model, prompts, sampling))) == 4
-    assert passes == [15, 2, 1]
+    assert not list(decode_together(decoder, [], sampling))
 
 
 def test_same_seed_same_tokens_and_others_differ(
@@ -96,7 +90,7 @@ def test_same_seed_same_tokens_and_others_differ(
 ) -> None:
     def run(seed: int | None) -> list[int]:
         sampling = Sampling(temperature=2, top_p=1, top_k=0, max_new_tokens=20, seed=seed)
-        return list(decode(tiny_model.language_model, embeds, sampling))
+        return list(say(tiny_model, embeds, sampling))
 
     assert run(1) == run(1) != run(2)
     assert run(None) != run(None)
@@ -106,8 +100,8 @@ def test_a_stop_token_ends_the_reply_and_is_not_given(
     tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
 ) -> None:
     greedy = Sampling(temperature=0, repetition_penalty=1, max_new_tokens=30)
-    tokens = list(decode(tiny_model.language_model, embeds, greedy))
-    stopped = list(decode(tiny_model.language_model, embeds, greedy, stop_ids=[tokens[4]]))
+    tokens = list(say(tiny_model, embeds, greedy))
+    stopped = list(say(tiny_model, embeds, greedy, stop_ids=[tokens[4]]))
     assert stopped == tokens[: tokens.index(tokens[4])]
 
 
@@ -115,8 +109,8 @@ def test_some_tokens_are_never_chosen(
     tiny_model: MusiLingoForConditionalGeneration, embeds: torch.Tensor
 ) -> None:
     greedy = Sampling(temperature=0, repetition_penalty=1, max_new_tokens=10)
-    first = next(decode(tiny_model.language_model, embeds, greedy))
-    assert first not in list(decode(tiny_model.language_model, embeds, greedy, never=[first]))
+    first = next(say(tiny_model, embeds, greedy))
+    assert first not in list(say(tiny_model, embeds, greedy, never=[first]))
 
 
 def test_a_tiny_temperature_is_greedy(
@@ -124,8 +118,7 @@ def test_a_tiny_temperature_is_greedy(
 ) -> None:
     cold = Sampling(temperature=1e-40, repetition_penalty=1, max_new_tokens=5)
     greedy = Sampling(temperature=0, repetition_penalty=1, max_new_tokens=5)
-    model = tiny_model.language_model
-    assert list(decode(model, embeds, cold)) == list(decode(model, embeds, greedy))
+    assert list(say(tiny_model, embeds, cold)) == list(say(tiny_model, embeds, greedy))
 
 
 @pytest.mark.parametrize("only", [{"top_k": 1, "top_p": 1.0}, {"top_k": 0, "top_p": 1e-6}])
@@ -134,7 +127,7 @@ def test_a_choice_of_one_token_is_greedy_however_hot(
 ) -> None:
     def run(**settings: Any) -> list[int]:
         sampling = Sampling(max_new_tokens=20, seed=1, **settings)
-        return list(decode(tiny_model.language_model, embeds, sampling))
+        return list(say(tiny_model, embeds, sampling))
 
     greedy = run(temperature=0)
     assert run(temperature=5, **only) == greedy
@@ -146,7 +139,7 @@ def test_a_repetition_penalty_changes_what_is_said_again(
 ) -> None:
     def distinct(penalty: float) -> int:
         sampling = Sampling(temperature=0, repetition_penalty=penalty, max_new_tokens=40)
-        return len(set(decode(tiny_model.language_model, embeds, sampling)))
+        return len(set(say(tiny_model, embeds, sampling)))
 
     assert distinct(2.0) > distinct(1.0)
 

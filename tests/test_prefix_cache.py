@@ -4,7 +4,14 @@ from transformers import DynamicCache
 
 from musilingo_core.engine import ChatEngine
 from musilingo_core.features import Clip
-from musilingo_core.prefix_cache import PrefixCache, SaidTokens, position_keys
+from musilingo_core.prefix_cache import (
+    SPARE,
+    PrefixCache,
+    SaidTokens,
+    cache_of,
+    empty_cache,
+    position_keys,
+)
 from musilingo_core.prompt import Message, Prompt, PromptFormat, assistant, user
 from musilingo_core.sampling import Sampling
 from tests.conftest import make_clip
@@ -21,7 +28,13 @@ def states(length: int, value: float = 0.0) -> DynamicCache:
 
 def forgetful(engine: ChatEngine) -> ChatEngine:
     """The same model, which keeps no states but knows the tokens of replies."""
-    other = ChatEngine(engine.model, engine.processor, cache=engine.cache, prefixes=PrefixCache(0))
+    other = ChatEngine(
+        engine.model,
+        engine.processor,
+        cache=engine.cache,
+        prefixes=PrefixCache(0),
+        decoder=engine.decoder,
+    )
     other.said = engine.said
     return other
 
@@ -61,6 +74,35 @@ def test_the_longest_beginning_is_found() -> None:
     assert found is not None and len(found) == 4 and found.keys.tolist() == [1, 2, 4, 5]
     assert found.layers[0][0].shape == (1, 3, 4, 4) and bool((found.layers[1][1] == 2).all())
     assert prefixes.longest([2, 1]) is None
+
+
+def test_states_grow_in_place_and_what_is_shared_is_never_written_to() -> None:
+    first = empty_cache(1)
+    new = torch.arange(12.0).view(1, 1, 3, 4)
+    keys, values = first.update(new, -new, 0)
+    assert torch.equal(keys, new) and torch.equal(values, -new)
+    shared = (keys[:, :, :2], values[:, :, :2])
+    second = cache_of([shared])
+    assert second.get_seq_length() == 2
+    second.update(new[:, :, :1] + 100, new[:, :, :1], 0)
+    place = first.layers[0].keys.data_ptr()
+    for _ in range(SPARE):
+        first.update(new[:, :, :1], new[:, :, :1], 0)
+    assert first.layers[0].keys.data_ptr() == place and first.get_seq_length() == 3 + SPARE
+    assert torch.equal(first.layers[0].keys[:, :, :3], new)
+    first.update(new, new, 0)
+    assert first.layers[0].keys.data_ptr() != place
+    assert torch.equal(first.layers[0].keys[:, :, :3], new) and torch.equal(
+        shared[0], new[:, :, :2]
+    )
+    assert second.layers[0].keys[0, 0, :, 0].tolist() == [0, 4, 100]
+
+
+def test_room_to_grow_counts_as_memory() -> None:
+    prefixes, cache = PrefixCache(), empty_cache(1)
+    cache.update(torch.zeros(1, 3, 5, 4), torch.zeros(1, 3, 5, 4), 0)
+    prefixes.put([1, 2, 3, 4, 5], cache)
+    assert prefixes.nbytes == 2 * 3 * (5 + SPARE) * 4 * 4
 
 
 def test_what_a_longer_one_contains_is_not_kept_twice() -> None:

@@ -1,0 +1,172 @@
+"""The decode step: one token more for several replies, as near to the memory's speed as it gets.
+
+Each token needs every weight of the language model once, so the bytes of the weights decide how
+fast a reply is. They are kept here a second time, as int8 with a scale for each output (the model's
+own go on reading prompts, where arithmetic counts instead), norms folded in and products that read
+the same input joined. The step is transformers' `LlamaForCausalLM` without what a single new
+position does not need; replies share the reading of the weights and keep states of their own.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import Cache
+
+logger = logging.getLogger(__name__)
+
+FIXED_ROPES = ("default", "linear", "llama3", "yarn")  # the others change with a prompt's length
+
+BLOCK = 32  # inputs that int8 kernels take at once; of others they read beyond the end
+
+Product = Callable[[Tensor], Tensor]  # (rows, in) to (rows, out)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One layer's products.
+
+    Attributes:
+        attend: Hidden states to queries, keys and values, side by side.
+        merge: Attention's result to hidden states.
+        widen: Hidden states to gate and up, side by side.
+        narrow: Their product to hidden states.
+    """
+
+    attend: Product
+    merge: Product
+    widen: Product
+    narrow: Product
+
+
+class LlamaStep:
+    """The step of a LLaMA. Safe to be used by one thread at a time.
+
+    Args:
+        model: transformers' `LlamaForCausalLM`, or a subclass that computes alike.
+        int8: Whether weights are kept as int8; None where the machine multiplies it.
+
+    Raises:
+        ValueError: The model's step is not that of a LLaMA; see `fits`.
+    """
+
+    def __init__(self, model: Any, int8: bool | None = None) -> None:
+        if not fits(model):
+            raise ValueError(f"{type(model).__name__} has no step that is known here")
+        base, config = model.model, model.config
+        self.int8 = has_int8(model) if int8 is None else int8
+        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.size = base.layers[0].self_attn.head_dim
+        self.hidden = config.hidden_size
+        self.eps = config.rms_norm_eps
+        self.activation = base.layers[0].mlp.act_fn
+        self.embedding = base.embed_tokens.weight
+        with torch.inference_mode():
+            self.blocks = [self._block(layer) for layer in base.layers]
+            self.head = self._product([model.lm_head], base.norm.weight)
+            places = torch.arange(config.max_position_embeddings, device=self.embedding.device)
+            cos, sin = base.rotary_emb(torch.zeros(1, device=places.device), places[None])
+            half = self.size // 2
+            # rotate_half(x) is x rolled by half of it, its first half negative
+            self.cos, self.sin = cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)
+
+    def _block(self, layer: Any) -> Block:
+        attention, mlp = layer.self_attn, layer.mlp
+        return Block(
+            self._product(
+                [attention.q_proj, attention.k_proj, attention.v_proj], layer.input_layernorm.weight
+            ),
+            self._product([attention.o_proj]),
+            self._product([mlp.gate_proj, mlp.up_proj], layer.post_attention_layernorm.weight),
+            self._product([mlp.down_proj]),
+        )
+
+    def _product(self, linears: Sequence[Any], norm: Tensor | None = None) -> Product:
+        """Linear layers that read the same, as one, with a norm's weights on what they read."""
+        dtype = linears[0].weight.dtype
+        weight = torch.cat([linear.weight.float() for linear in linears])
+        if norm is not None:
+            weight = weight * norm.float()
+        bias = None
+        if linears[0].bias is not None:
+            bias = torch.cat([linear.bias for linear in linears])
+        if not self.int8 or weight.shape[1] % BLOCK:
+            plain = weight.to(dtype)
+            return lambda rows: F.linear(rows.to(dtype), plain, bias)
+        packed, scales = quantized(weight)
+        if bias is None:
+            return lambda rows: torch._weight_int8pack_mm(rows.bfloat16(), packed, scales)
+        return lambda rows: torch._weight_int8pack_mm(rows.bfloat16(), packed, scales) + bias
+
+    @torch.inference_mode()
+    def __call__(self, tokens: Sequence[int], caches: Sequence[Cache]) -> Tensor:
+        """(replies, vocabulary) float32: logits of what follows.
+
+        Args:
+            tokens: The newest token of each reply.
+            caches: Each reply's states of all that stands before; they grow by one position.
+        """
+        device = self.embedding.device
+        hidden = self.embedding[torch.tensor(tokens, device=device)].float()
+        places = [cache.get_seq_length() for cache in caches]
+        cos, sin = self.cos[places].unsqueeze(1), self.sin[places].unsqueeze(1)
+        for number, block in enumerate(self.blocks):
+            states = [cache.layers[number] for cache in caches]
+            heard = self._attention(block.attend(self._normed(hidden)), cos, sin, states)
+            hidden = hidden + block.merge(heard)
+            gate, up = block.widen(self._normed(hidden)).chunk(2, dim=-1)
+            hidden = hidden + block.narrow(self.activation(gate) * up)
+        return self.head(self._normed(hidden)).float()
+
+    def _normed(self, hidden: Tensor) -> Tensor:
+        return F.rms_norm(hidden, (self.hidden,), None, self.eps)
+
+    def _attention(self, joined: Tensor, cos: Tensor, sin: Tensor, states: Sequence[Any]) -> Tensor:
+        """(replies, heads × size): what each newest position takes from all before it."""
+        rows = joined.view(len(states), self.heads + 2 * self.groups, self.size)
+        turning = rows[:, : self.heads + self.groups]
+        turned = (turning * cos + turning.roll(self.size // 2, -1) * sin).to(rows.dtype)
+        queries = turned[:, : self.heads].view(len(states), self.groups, -1, self.size)
+        new_keys, new_values = turned[:, self.heads :], rows[:, self.heads + self.groups :]
+        found = []
+        for row, layer in enumerate(states):
+            dtype = layer.keys.dtype
+            keys, values = layer.update(
+                new_keys[row][None, :, None].to(dtype), new_values[row][None, :, None].to(dtype)
+            )
+            # The queries that share a key head stand as positions would: nothing is repeated.
+            query = queries[row : row + 1].to(dtype)
+            found.append(F.scaled_dot_product_attention(query, keys, values))
+        return torch.cat(found).view(len(states), -1)
+
+
+def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(out, in) int8 and (out,) bfloat16 of (out, in) float32: each row has a scale of its own."""
+    scales = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).bfloat16()
+    packed = (weight / scales.float().unsqueeze(1)).round().clamp(-127, 127)
+    return packed.to(torch.int8).contiguous(), scales
+
+
+def fits(model: Any) -> bool:
+    """Whether a model's step is that of a LLaMA, as this file computes it."""
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    return model.config.model_type == "llama" and rope.get("rope_type") in FIXED_ROPES
+
+
+def has_int8(model: Any) -> bool:
+    """Whether this PyTorch multiplies int8 weights where the model is; says so if it does not."""
+    if model.device.type != "cpu":
+        return False
+    try:
+        tried = torch.ones(1, 32, dtype=torch.bfloat16)
+        packed, scales = quantized(torch.eye(32))
+        right = bool((torch._weight_int8pack_mm(tried, packed, scales) == 1).all())
+    except (AttributeError, RuntimeError, NotImplementedError):
+        right = False
+    if not right:
+        logger.warning("This PyTorch cannot multiply int8 weights; replies will come more slowly.")
+    return right
