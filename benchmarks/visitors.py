@@ -1,0 +1,159 @@
+"""What visitors wait for when several of them chat at once.
+
+    python -m benchmarks.visitors --output benchmarks/results/visitors
+
+Each visitor has a song and a first turn of its own behind her and asks a second question. The
+questions arrive spread evenly over the time that one reply takes alone. They are answered *side by
+side*, as the page does, and *one after another*, each from its first token to its last before the
+next begins. At *cold starts* all ask a first question at the same moment. Figures are medians over
+rounds; in a round every number of visitors and both ways are measured one after another.
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from musilingo_core import ChatEngine, Sampling, assistant, load_engine, user
+from musilingo_core.evaluation import commit
+from musilingo_core.features import Clip, FeatureCache
+from musilingo_core.prompt import Message
+
+SIDE_BY_SIDE, IN_TURN, COLD = "side by side", "one after another", "cold starts"
+GREEDY = Sampling(temperature=0, max_new_tokens=80)
+SONG_ROWS = 60  # of features: three minutes
+FIRST, SECOND = "What do you hear?", "Describe this track in detail."
+
+
+def songs(engine: ChatEngine, count: int) -> list[str]:
+    """Ids of as many songs that no two visitors share and nobody asked about before."""
+    source = engine.encode(next(Path("assets/examples").glob("*.mp3")))
+    made = []
+    for _ in range(count):
+        rows = source.features[torch.randint(len(source.features), (SONG_ROWS,))]
+        starts = torch.arange(SONG_ROWS) * 3.0
+        times = torch.stack([starts, starts + 3.0], dim=1)
+        name = f"{torch.randint(2**62, ()).item():016x}"
+        clip = Clip(name, 3.0 * SONG_ROWS, rows, times, source.encoder)
+        engine.cache.put(clip)
+        made.append(name)
+    return made
+
+
+def ask(
+    engine: ChatEngine, chat: Sequence[Message], at: float, turn: AbstractContextManager[Any]
+) -> tuple[float, float, float, int]:
+    """Asks at a moment; gives it, the moments of the first and the last token, and their number."""
+    time.sleep(max(0.0, at - time.perf_counter()))
+    with turn:
+        reply = engine.reply(chat, GREEDY)
+        next(reply)
+        first = time.perf_counter()
+        reply.text()
+    return at, first, time.perf_counter(), reply.new_tokens
+
+
+def serve(
+    engine: ChatEngine, chats: Sequence[Sequence[Message]], apart_s: float, together: bool
+) -> dict[str, Any]:
+    """Answers chats that arrive some seconds apart; what each visitor saw."""
+    turn: AbstractContextManager[Any] = nullcontext() if together else threading.Lock()
+    begun = time.perf_counter() + 0.05
+    with ThreadPoolExecutor(len(chats)) as pool:
+        moments = [begun + number * apart_s for number in range(len(chats))]
+        seen = list(pool.map(lambda c, at: ask(engine, c, at, turn), chats, moments))
+    rates = [tokens / (last - first) for _, first, last, tokens in seen]
+    return {
+        "first_s": [first - at for at, first, _, _ in seen],
+        "tokens_per_s": sum(s[3] for s in seen) / (max(s[2] for s in seen) - begun),
+        "fairness": min(rates) / max(rates),
+        "reply_s": statistics.median(last - at for at, _, last, _ in seen),
+    }
+
+
+def round_of(engine: ChatEngine, visitors: Sequence[int]) -> list[dict[str, Any]]:
+    """A row for each number of visitors and way."""
+    rows: list[dict[str, Any]] = []
+    alone_s = 0.0
+    for count in visitors:
+        for way in (SIDE_BY_SIDE, IN_TURN, COLD):
+            engine.prefixes.clear()
+            begun = [[user(FIRST, song)] for song in songs(engine, count)]
+            if way != COLD:
+                begun = [[*c, assistant(engine.reply(c, GREEDY).text())] for c in begun]
+                begun = [[*c, user(SECOND)] for c in begun]
+            apart_s = 0.0 if way == COLD else alone_s / count
+            row = serve(engine, begun, apart_s, together=way != IN_TURN)
+            alone_s = alone_s or row["reply_s"]
+            rows.append({"visitors": count, "way": way} | row)
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Medians, and what they are beside those of one visitor."""
+    lines = [
+        "| way | visitors | first token, ms: half | 95 % | ÷ one visitor's | tokens a second | "
+        "÷ one visitor's | slowest ÷ fastest reply |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for way in dict.fromkeys(row["way"] for row in rows):
+        for count in dict.fromkeys(row["visitors"] for row in rows):
+            these, ones = (
+                [row for row in rows if row["way"] == way and row["visitors"] == number]
+                for number in (count, min(row["visitors"] for row in rows))
+            )
+            half, most = ([np.quantile(r["first_s"], q) for r in these] for q in (0.5, 0.95))
+            slower = statistics.median(
+                m / np.quantile(one["first_s"], 0.95) for m, one in zip(most, ones, strict=True)
+            )
+            rates = [row["tokens_per_s"] for row in these]
+            more = statistics.median(
+                rate / one["tokens_per_s"] for rate, one in zip(rates, ones, strict=True)
+            )
+            fair = statistics.median(row["fairness"] for row in these)
+            lines.append(
+                f"| {way} | {count} | {1000 * statistics.median(half):.0f} "
+                f"| {1000 * statistics.median(most):.0f} | {slower:.1f} "
+                f"| {statistics.median(rates):.0f} | {more:.2f} | {fair:.2f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--preset", default="starter")
+    parser.add_argument("--visitors", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    options = parser.parse_args()
+    engine = load_engine(options.preset)
+    engine.cache = FeatureCache()
+    rows = []
+    for number in range(options.rounds + 1):  # the first warms up
+        rows += round_of(engine, options.visitors) if number else []
+        if not number:
+            round_of(engine, [1, 2])
+    command = shlex.join(["python", "-m", "benchmarks.visitors", *sys.argv[1:]])
+    report = {"command": command, "commit": commit(), "threads": torch.get_num_threads()}
+    options.output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report | {"rows": rows}, indent=1)
+    (options.output / "visitors.json").write_text(text, encoding="utf-8")
+    text = f"{table(rows)}\nAt {commit()}:\n\n```bash\n{command}\n```\n"
+    (options.output / "visitors.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
