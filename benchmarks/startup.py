@@ -14,6 +14,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +24,7 @@ from musilingo_core.evaluation import commit
 
 IMPORTS = "import torch, transformers, gradio"
 LONGEST_S = 300.0
+BROKEN = "The page does not start; run `python app.py` to see why."
 
 
 def free_port() -> int:
@@ -41,17 +43,20 @@ def page_s() -> tuple[float, float]:
         [sys.executable, "app.py"], env={**os.environ, "MUSILINGO_PORT": str(port)},
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as page:  # fmt: skip
+        end = threading.Timer(LONGEST_S, page.kill)
+        end.start()
         try:
             while not answers(port):
-                if time.perf_counter() - begun > LONGEST_S or page.poll() is not None:
-                    raise SystemExit("The page does not start; run `python app.py` to see why.")
+                if page.poll() is not None:
+                    raise SystemExit(BROKEN)
                 time.sleep(0.02)
             answered = time.perf_counter() - begun
             assert page.stdout is not None
-            ready = any("is ready" in line for line in page.stdout)
-            assert ready
+            if not any("is ready" in line for line in page.stdout):
+                raise SystemExit(BROKEN)
             return answered, time.perf_counter() - begun
         finally:
+            end.cancel()
             page.terminate()
 
 

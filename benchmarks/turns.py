@@ -9,8 +9,9 @@ b. *whole prompt*: read anew each turn, as the original demo does;
 c. *everything*: the song is decoded and heard anew each turn, too, as most demos do;
 d. *limit*: the bare language model, whose cache is warm, reads the new words and nothing else.
 
-All say the same words. Each figure is the median over repetitions, ratios are medians of ratios of
-the same turn and repetition. Songs are made of the page's example clips, repeated.
+All are asked the same; the conversation goes on with what ours answers. Each figure is the median
+over repetitions, ratios are medians of ratios of the same turn and repetition. Songs are made of
+the page's example clips, repeated.
 """
 
 import argparse
@@ -133,9 +134,10 @@ def answer_all(engine: ChatEngine, path: Path) -> Iterator[dict[str, Any]]:
             "everything": ask(everything, path, chat),
         }
         told["limit"] = bare(engine, chat, *told["ours"][2:])
-        (text,) = {said for _, _, said, _ in told.values()}  # all say the same words
-        for way, (first_s, total_s, _, _) in told.items():
-            yield {"turn": turn, "way": way, "first_s": first_s, "total_s": total_s}
+        text = told["ours"][2]
+        for way, (first_s, total_s, said, _) in told.items():
+            row = {"turn": turn, "way": way, "first_s": first_s, "total_s": total_s}
+            yield row | {"alike": said == text}
         chat.append(assistant(text))
 
 
@@ -157,6 +159,11 @@ def table(rows: Sequence[dict[str, Any]], minutes: Sequence[float]) -> str:
             for other in ("limit", "everything"):
                 cells.append(f"{ratio(later, this, this | {'way': other}):.3g}")
             lines.append(f"| {length:g} min | {way} | {' | '.join(cells)} |")
+    alike = [row["alike"] for row in rows if row["way"] == "whole prompt"]
+    lines += [
+        "",
+        f"Of {len(alike)} answers {sum(alike)} are the same where the prompt is read anew.",
+    ]
     lines += ["", "| first token of ours | ratio |", "|---|--:|"]
     ours = {"way": "ours"}
     for length in minutes:

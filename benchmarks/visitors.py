@@ -4,9 +4,10 @@
 
 Each visitor has a song and a first turn of its own behind her and asks a second question. The
 questions arrive spread evenly over the time that one reply takes alone. They are answered *side by
-side*, as the page does, and *one after another*, each from its first token to its last before the
-next begins. At *cold starts* all ask a first question at the same moment. Figures are medians over
-rounds; in a round every number of visitors and both ways are measured one after another.
+side*, as the page does for as many as it answers at once, and *one after another*, each from its
+first token to its last before the next begins. At *cold starts* all ask a first question at the
+same moment. Figures are medians over rounds; in a round every number of visitors and both ways are
+measured one after another.
 """
 
 import argparse
@@ -57,11 +58,11 @@ def ask(
     """Asks at a moment; gives it, the moments of the first and the last token, and their number."""
     time.sleep(max(0.0, at - time.perf_counter()))
     with turn:
+        begun = time.perf_counter()
         reply = engine.reply(chat, GREEDY)
-        next(reply)
-        first = time.perf_counter()
         reply.text()
-    return at, first, time.perf_counter(), reply.new_tokens
+    assert reply.first_token_s is not None
+    return at, begun + reply.first_token_s, time.perf_counter(), reply.new_tokens
 
 
 def serve(
@@ -140,6 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     engine = load_engine(options.preset)
     engine.cache = FeatureCache()
+    torch.manual_seed(0)
     rows = []
     for number in range(options.rounds + 1):  # the first warms up
         rows += round_of(engine, options.visitors) if number else []

@@ -1,12 +1,13 @@
 """Reading prompts and saying tokens, for all replies that are under way at once.
 
-Whoever wants its next token computes those of all who wait for theirs in the same pass: replies
-advance side by side, nobody waits for the end of another's, and one that nobody pulls any more
-costs nothing. There is no thread behind it.
+Whoever wants its next token while nobody computes does so for all who wait for theirs, in one pass:
+replies advance side by side, nobody waits for the end of another's, and one that nobody pulls any
+more costs nothing. There is no thread behind it.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,12 +21,11 @@ MOST_TOGETHER = 8  # replies in one pass: more of them would make each wait long
 
 
 class _Seat:
-    """One reply that waits for its next token's logits."""
+    """One reply that waits for its next token's logits, or for why there are none."""
 
     def __init__(self, token: int, cache: Cache) -> None:
         self.token, self.cache = token, cache
-        self.logits: Tensor | None = None
-        self.error: BaseException | None = None
+        self.found: Tensor | str | None = None
 
 
 class Decoder:
@@ -33,14 +33,19 @@ class Decoder:
 
     Args:
         language_model: A transformers causal language model.
-        int8: Whether its weights are kept as int8 for the step; None where that is faster.
+        int8: Whether the step's weights are kept as int8, beside the model's own, half their size;
+            None where this PyTorch multiplies them.
+
+    Attributes:
+        int8: Whether they are.
     """
 
     def __init__(self, language_model: Any, int8: bool | None = None) -> None:
         self.language_model = language_model
         self._step = LlamaStep(language_model, int8) if fits(language_model) else self._plain
-        self._computing = threading.Lock()
-        self._queue = threading.Lock()
+        self.int8 = getattr(self._step, "int8", False)
+        self._turn = threading.Condition()
+        self._busy, self._readers = False, 0
         self._waiting: list[_Seat] = []
 
     def cache(self) -> Cache:
@@ -55,7 +60,7 @@ class Decoder:
             embeds: (1, length, hidden), what of it the cache does not hold.
             cache: States of its beginning; grows.
         """
-        with self._computing:
+        with self._alone():
             outputs = self.language_model(
                 inputs_embeds=embeds, cache=cache, use_cache=True, logits_to_keep=1
             )
@@ -68,35 +73,66 @@ class Decoder:
         Args:
             token: The newest of a reply.
             cache: States of all that stands before; grows.
+
+        Raises:
+            RuntimeError: The pass failed, mostly for want of memory.
         """
         seat = _Seat(token, cache)
-        with self._queue:
+        with self._turn:
             self._waiting.append(seat)
-        while seat.logits is None:
-            with self._computing:
-                if seat.logits is None and seat.error is None:
-                    self._advance()
-            if seat.error is not None:
-                raise seat.error
-        return seat.logits
+        try:
+            while seat.found is None:
+                self._lead(seat)
+        finally:
+            with self._turn:
+                if seat in self._waiting:  # interrupted: nobody shall write into its states
+                    self._waiting.remove(seat)
+        if isinstance(seat.found, str):
+            raise RuntimeError(seat.found)
+        return seat.found
 
     def together(self, tokens: Sequence[int], caches: Sequence[Cache]) -> Tensor:
         """(replies, vocabulary) float32: as `next`, for replies of one's own, in one pass."""
-        with self._computing:
+        with self._alone():
             return self._step(tokens, caches)
 
-    def _advance(self) -> None:
-        """One pass for those who wait longest."""
-        with self._queue:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While nobody else computes; before all steps, for a first token is waited for most."""
+        with self._turn:
+            self._readers += 1
+            try:
+                self._turn.wait_for(lambda: not self._busy)
+            finally:
+                self._readers -= 1
+            self._busy = True
+        try:
+            yield
+        finally:
+            self._done()
+
+    def _done(self) -> None:
+        with self._turn:
+            self._busy = False
+            self._turn.notify_all()
+
+    def _lead(self, seat: _Seat) -> None:
+        """Waits until a seat is served, or computes for those who have waited longest."""
+        with self._turn:
+            self._turn.wait_for(lambda: seat.found is not None or not (self._busy or self._readers))
+            if seat.found is not None:
+                return
+            self._busy = True
             seats, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
         try:
-            logits = self._step([seat.token for seat in seats], [seat.cache for seat in seats])
-        except RuntimeError as error:  # of memory, mostly: theirs all, not only whose thread it is
-            for seat in seats:
-                seat.error = error
-            return
-        for number, seat in enumerate(seats):
-            seat.logits = logits[number : number + 1]
+            logits = self._step([each.token for each in seats], [each.cache for each in seats])
+            for each, row in zip(seats, logits.split(1), strict=True):
+                each.found = row
+        finally:  # what fails, fails for all of them, each in a thread of its own
+            for each in seats:
+                if each.found is None and each is not seat:
+                    each.found = "Another reply of the same pass failed; please ask again."
+            self._done()
 
     @torch.inference_mode()
     def _plain(self, tokens: Sequence[int], caches: Sequence[Cache]) -> Tensor:

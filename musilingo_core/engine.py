@@ -222,7 +222,8 @@ class ChatEngine:
         """
         begun = time.perf_counter()
         prompt = self._prompt(messages, sampling)
-        keys, cache = self._known(prompt)
+        keys = position_keys(prompt, self.processor.form)
+        cache = self._known(keys)
         reused = cache.get_seq_length()
         tokens = self._tokens(prompt, keys, cache, sampling)
         return Reply(prompt, tokens, self._stream(), begun, reused)
@@ -241,19 +242,25 @@ class ChatEngine:
         """
         prompts = [self._prompt(messages, sampling) for messages in conversations]
         streams = [self._stream() for _ in prompts]
-        texts, lengths = [""] * len(prompts), [0] * len(prompts)
+        texts, said = [""] * len(prompts), [list[int]() for _ in prompts]
+        keys = [position_keys(prompt, self.processor.form) for prompt in prompts]
+        begun = [
+            self._read(*pair, self._known(pair[1])) for pair in zip(prompts, keys, strict=True)
+        ]
         for number, token in decode_together(
             self.decoder,
-            [self._read(prompt, *self._known(prompt)) for prompt in prompts],
+            begun,
             sampling,
             *self._bounds(),
             done=lambda number: streams[number].stopped,
         ):
             texts[number] += streams[number].push(token)
-            lengths[number] += 1
+            said[number].append(token)
+        for each in zip(keys, said, (cache for _, cache in begun), strict=True):
+            self._keep(*each)
         return [
-            Said(text + stream.finish(), stream.stopped or length < sampling.max_new_tokens)
-            for text, stream, length in zip(texts, streams, lengths, strict=True)
+            Said(text + stream.finish(), stream.stopped or len(own) < sampling.max_new_tokens)
+            for text, stream, own in zip(texts, streams, said, strict=True)
         ]
 
     def _prompt(self, messages: Sequence[Message], sampling: Sampling) -> Prompt:
@@ -333,11 +340,10 @@ class ChatEngine:
         if not messages or messages[-1].get("role") != "user":
             raise PromptError("The last message is not a question; please ask one.")
 
-    def _known(self, prompt: Prompt) -> tuple[list[int], Cache]:
-        """What stands in a prompt, and states of as much of its beginning as is kept."""
-        keys = position_keys(prompt, self.processor.form)
+    def _known(self, keys: list[int]) -> Cache:
+        """States of as much as is kept of the beginning of a prompt."""
         prefix = self.prefixes.longest(keys[:-1])  # the next token is foretold at the last
-        return keys, prefix.cache() if prefix else self.decoder.cache()
+        return prefix.cache() if prefix else self.decoder.cache()
 
     def _read(self, prompt: Prompt, keys: list[int], cache: Cache) -> tuple[Tensor, Cache]:
         """Logits of what follows a prompt, and its states: others may go on from them."""
@@ -357,15 +363,16 @@ class ChatEngine:
                 said.append(token)
                 yield token
         finally:
-            if said:
-                self.prefixes.put([*keys, *said][: cache.get_seq_length()], cache)
-                self._remember(said)
+            self._keep(keys, said, cache)
 
-    def _remember(self, said: list[int]) -> None:
-        """Keeps the tokens of a reply by its text, unless that lacks what they say."""
+    def _keep(self, keys: list[int], said: list[int], cache: Cache) -> None:
+        """Keeps a reply's states, and its tokens by its text unless that lacks what they say."""
+        if not said:
+            return
+        self.prefixes.put([*keys, *said], cache)
         stream = self._stream()
         text = "".join(stream.push(token) for token in said) + stream.finish()
-        if text == self.processor.tokenizer.decode(said, skip_special_tokens=True).strip():
+        if text == self.processor.tokenizer.decode(said).strip():
             self.said.put(text, said)
 
     @torch.inference_mode()

@@ -1,15 +1,16 @@
 """The decode step: one token more for several replies, as near to the memory's speed as it gets.
 
 Each token needs every weight of the language model once, so the bytes of the weights decide how
-fast a reply is. They are kept here a second time, as int8 with a scale for each output (the model's
-own go on reading prompts, where arithmetic counts instead), norms folded in and products that read
-the same input joined. The step is transformers' `LlamaForCausalLM` without what a single new
+fast a reply is. They are kept here a second time, as int8 with a scale for each output, norms
+folded in and products that read the same input joined; the model's own go on reading prompts, where
+arithmetic counts instead. The step is transformers' `LlamaForCausalLM` without what a single new
 position does not need; replies share the reading of the weights and keep states of their own.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,19 +88,13 @@ class LlamaStep:
 
     def _product(self, linears: Sequence[Any], norm: Tensor | None = None) -> Product:
         """Linear layers that read the same, as one, with a norm's weights on what they read."""
-        dtype = linears[0].weight.dtype
+        if not self.int8 or linears[0].in_features % BLOCK:
+            return partial(_joined, linears, norm)
         weight = torch.cat([linear.weight.float() for linear in linears])
-        if norm is not None:
-            weight = weight * norm.float()
-        bias = None
-        if linears[0].bias is not None:
-            bias = torch.cat([linear.bias for linear in linears])
-        if not self.int8 or weight.shape[1] % BLOCK:
-            plain = weight.to(dtype)
-            return lambda rows: F.linear(rows.to(dtype), plain, bias)
-        packed, scales = quantized(weight)
-        if bias is None:
+        packed, scales = quantized(weight if norm is None else weight * norm.float())
+        if linears[0].bias is None:
             return lambda rows: torch._weight_int8pack_mm(rows.bfloat16(), packed, scales)
+        bias = torch.cat([linear.bias for linear in linears])
         return lambda rows: torch._weight_int8pack_mm(rows.bfloat16(), packed, scales) + bias
 
     @torch.inference_mode()
@@ -132,9 +127,8 @@ class LlamaStep:
         turned = (turning * cos + turning.roll(self.size // 2, -1) * sin).to(rows.dtype)
         queries = turned[:, : self.heads].view(len(states), self.groups, -1, self.size)
         new_keys, new_values = turned[:, self.heads :], rows[:, self.heads + self.groups :]
-        found = []
+        found, dtype = [], self.embedding.dtype
         for row, layer in enumerate(states):
-            dtype = layer.keys.dtype
             keys, values = layer.update(
                 new_keys[row][None, :, None].to(dtype), new_values[row][None, :, None].to(dtype)
             )
@@ -142,6 +136,12 @@ class LlamaStep:
             query = queries[row : row + 1].to(dtype)
             found.append(F.scaled_dot_product_attention(query, keys, values))
         return torch.cat(found).view(len(states), -1)
+
+
+def _joined(linears: Sequence[Any], norm: Tensor | None, rows: Tensor) -> Tensor:
+    """What linear layers make of the same rows, side by side; their own weights, nothing copied."""
+    rows = (rows if norm is None else rows * norm).to(linears[0].weight.dtype)
+    return torch.cat([linear(rows) for linear in linears], dim=-1)
 
 
 def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:

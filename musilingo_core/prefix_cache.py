@@ -1,9 +1,9 @@
 """Key/value states of earlier prompts, found again by what the prompts begin with.
 
-A language model's states at a position depend on what stands there and before, and on nothing else.
-So whoever asks next (the same visitor, one who tries again or edits, another one about the same
-song) reuses the states of the longest beginning that any earlier prompt shares, and needs no
-session for it. Music is told apart by its features, words by their tokens.
+A language model's states at a position depend on what stands there and before and, but for
+rounding, on nothing else. So whoever asks next (the same visitor, one who tries again or edits,
+another one about the same song) reuses the states of the longest beginning that any earlier prompt
+shares, and needs no session for it. Music is told apart by its features, words by their tokens.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from musilingo_core.configuration import pooled_rows
 from musilingo_core.prompt import Prompt, PromptFormat
 
 MOST_BYTES = 512_000_000
-SPARE = 256  # positions for which states have room beyond what they hold, when they have to move
+SPARE = 128  # positions for which states have room beyond what they hold, when they have to move
 SONG_BITS, PLACE_BITS = 40, 22  # of a key; together they fit beside its sign into 63 bits
 
 
@@ -69,13 +69,19 @@ class GrowingLayer(DynamicLayer):
         """Adds positions; gives all keys and values."""
         begun = self.get_seq_length()
         end = begun + key_states.shape[-2]
-        if self._room is None or self._room[0].shape[-2] < end:
+        if not self._fits(end):
             self._move(key_states, begun, end + SPARE)
         assert self._room is not None
         for room, states in zip(self._room, (key_states, value_states), strict=True):
             room[:, :, begun:end] = states
         self.keys, self.values = (room[:, :, :end] for room in self._room)
         return self.keys, self.values
+
+    def _fits(self, end: int) -> bool:
+        """Whether there is room, and all that was there so far stands in it."""
+        if self._room is None or self._room[0].shape[-2] < end or self.keys is None:
+            return False
+        return bool(self._room[0].data_ptr() == self.keys.data_ptr())
 
     def _move(self, like: Tensor, begun: int, capacity: int) -> None:
         if not self.is_initialized:
@@ -138,7 +144,7 @@ class PrefixCache:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self.most_bytes = most_bytes
         self._prefixes: list[Prefix] = []  # last used last
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._prefixes)
@@ -156,7 +162,8 @@ class PrefixCache:
             length = max(shared, default=0)
             if not length:
                 return None
-            prefix = self._prefixes.pop(shared.index(length))
+            newest = len(shared) - 1 - shared[::-1].index(length)
+            prefix = self._prefixes.pop(newest)
             self._prefixes.append(prefix)
         layers = tuple((k[:, :, :length], v[:, :, :length]) for k, v in prefix.layers)
         return Prefix(wanted[:length], layers)
@@ -164,16 +171,22 @@ class PrefixCache:
     def put(self, keys: Sequence[int], cache: Cache) -> None:
         """Keeps the states of these positions, which a cache holds; what they contain goes.
 
-        Nothing is copied: a cache that goes on makes new tensors.
+        Nothing is copied: a cache that goes on writes elsewhere. Where a pass failed half-way, the
+        positions that all layers have are kept.
         """
-        layers = tuple((layer.keys, layer.values) for layer in cache.layers)
-        prefix = Prefix(np.asarray(keys, np.int64), layers)
+        length = min(len(keys), *(layer.get_seq_length() for layer in cache.layers))
+        layers = tuple((x.keys[:, :, :length], x.values[:, :, :length]) for x in cache.layers)
+        prefix = Prefix(np.asarray(keys[:length], np.int64), layers)
         with self._lock:
-            kept = [p for p in self._prefixes if _shared(p.keys, prefix.keys) < len(p)]
-            kept.append(prefix)
-            while kept and sum(p.nbytes for p in kept) > self.most_bytes:
-                del kept[0]
-            self._prefixes = kept
+            shared = [_shared(p.keys, prefix.keys) for p in self._prefixes]
+            if length in shared:  # one that was kept goes on from these
+                self._prefixes.append(self._prefixes.pop(shared.index(length)))
+            elif 0 < prefix.nbytes <= self.most_bytes:
+                pairs = zip(self._prefixes, shared, strict=True)
+                kept = [*(p for p, alike in pairs if alike < len(p)), prefix]
+                while sum(p.nbytes for p in kept) > self.most_bytes:
+                    del kept[0]
+                self._prefixes = kept
 
     def clear(self) -> None:
         """Forgets everything."""
@@ -191,7 +204,7 @@ class SaidTokens:
     def __init__(self, most: int = 1000) -> None:
         self.most = most
         self._tokens: OrderedDict[str, list[int]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __call__(self, text: str) -> list[int] | None:
         """The tokens of a reply; None where it is not remembered."""

@@ -39,6 +39,7 @@ class Passes:
 
     def __init__(self, decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
+        self.fails_at = 0  # a pass of so many replies
         self.open = threading.Event()
         self._step = decoder._step
         monkeypatch.setattr(decoder, "_step", self)
@@ -46,6 +47,8 @@ class Passes:
     def __call__(self, tokens: Any, caches: Any) -> torch.Tensor:
         assert self.open.wait(timeout=30)
         self.sizes.append(len(tokens))
+        if len(tokens) == self.fails_at:
+            raise RuntimeError("full")
         return self._step(tokens, caches)
 
 
@@ -72,7 +75,7 @@ def test_those_who_wait_advance_in_one_pass(
     caches = [begin(number)[1] for number in range(MOST_TOGETHER + 3)]
     with ThreadPoolExecutor(len(caches)) as pool:
         first = pool.submit(decoder.next, 7, caches[0])
-        wait_until(decoder._computing.locked)
+        wait_until(lambda: decoder._busy)
         rest = [pool.submit(decoder.next, 7, cache) for cache in caches[1:]]
         wait_until(lambda: len(decoder._waiting) == len(rest))
         passes.open.set()
@@ -119,17 +122,49 @@ def test_a_reply_that_nobody_pulls_costs_nothing(decoder: Decoder, begin: Begin)
 def test_what_fails_fails_for_all_of_its_pass_and_for_nobody_later(
     decoder: Decoder, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> torch.Tensor:
-        raise RuntimeError("not enough memory")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(decoder, "_step", full)
-        caches = [begin(number)[1] for number in range(3)]
-        with ThreadPoolExecutor(3) as pool:
-            for failed in [pool.submit(decoder.next, 7, cache) for cache in caches]:
-                with pytest.raises(RuntimeError, match="not enough memory"):
-                    failed.result(30)
+    passes = Passes(decoder, monkeypatch)
+    caches = [begin(number)[1] for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(decoder.next, 7, caches[0])
+        wait_until(lambda: decoder._busy)
+        rest = [pool.submit(decoder.next, 7, cache) for cache in caches[1:]]
+        wait_until(lambda: len(decoder._waiting) == 3)
+        passes.fails_at = 3
+        passes.open.set()
+        assert first.result(30).shape[0] == 1
+        said = [str(one.exception(30)) for one in rest]
+    assert sorted(said) == [
+        *["Another reply of the same pass failed; please ask again."] * 2,
+        "full",
+    ]
+    assert all(isinstance(one.exception(), RuntimeError) for one in rest) and not decoder._busy
+    passes.fails_at = 0
     assert len(list(decode(decoder, *begin(4), GREEDY))) == 30
+
+
+def test_a_prompt_is_read_before_those_who_wait_go_on(
+    decoder: Decoder, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches = [begin(number)[1] for number in range(3)]
+    passes = Passes(decoder, monkeypatch)
+    forward = decoder.language_model.forward
+
+    def noted(**given: Any) -> Any:
+        passes.sizes.append(0)
+        return forward(**given)
+
+    monkeypatch.setattr(decoder.language_model, "forward", noted)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(decoder.next, 7, caches[0])
+        wait_until(lambda: decoder._busy)
+        rest = [pool.submit(decoder.next, 7, cache) for cache in caches[1:]]
+        wait_until(lambda: len(decoder._waiting) == 2)
+        reading = pool.submit(begin, 9)
+        wait_until(lambda: decoder._readers == 1)
+        passes.open.set()
+        for one in [first, *rest, reading]:
+            one.result(30)
+    assert passes.sizes == [1, 0, 2]
 
 
 def test_another_model_takes_its_own_step(

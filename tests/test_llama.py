@@ -69,8 +69,8 @@ def test_the_step_is_transformers_step(name: str) -> None:
 def test_int8_weights_say_nearly_the_same(name: str) -> None:
     model = llama(**CONFIGS[name])
     ours, theirs = both(LlamaStep(model, int8=True), model)
-    wrong = (ours - theirs).square().mean() / theirs.square().mean()
-    assert 0 < wrong < 0.03
+    wrong = float((ours - theirs).square().mean() / theirs.square().mean()) ** 0.5
+    assert (wrong > 1e-3 or name == "odd sizes") and wrong < 0.1
 
 
 def test_bfloat16_is_as_near_as_transformers_own() -> None:
@@ -105,6 +105,16 @@ def test_replies_share_a_pass_and_nothing_else(int8: bool) -> None:
             step([token], [pair[1]]) for token, pair in zip(tokens, caches.values(), strict=True)
         ]
         assert torch.allclose(together, torch.cat(alone), atol=1e-4)
+
+
+def test_a_reply_may_begin_from_nothing() -> None:
+    model = llama()
+    cache, theirs = empty_cache(3), DynamicCache(config=model.config)
+    step = LlamaStep(model, int8=False)
+    for token in (5, 9, 3):
+        with torch.inference_mode():
+            expected = model(torch.tensor([[token]]), cache=theirs, use_cache=True).logits[0]
+        assert torch.allclose(step([token], [cache]), expected, atol=1e-3)
 
 
 def test_each_row_has_a_scale_of_its_own() -> None:

@@ -112,6 +112,37 @@ def test_what_a_longer_one_contains_is_not_kept_twice() -> None:
     assert len(prefixes) == 2 and prefixes.nbytes == 6 * 192
 
 
+def test_what_is_contained_already_is_of_use_and_not_kept_again() -> None:
+    prefixes = PrefixCache(most_bytes=10 * 192)
+    prefixes.put([1, 2, 3], states(3))
+    prefixes.put([4, 5], states(2))
+    prefixes.put([1, 2], states(2))
+    assert len(prefixes) == 2
+    prefixes.put([6] * 6, states(6))
+    assert prefixes.longest([1, 2, 3, 4]) is not None and prefixes.longest([4]) is None
+
+
+def test_of_those_that_share_as_much_the_newest_is_of_use() -> None:
+    prefixes = PrefixCache(most_bytes=9 * 192)
+    for number in range(6):  # all begin with the system's words, as prompts do
+        keys = [1, 10 + number, 2]
+        prefixes.longest(keys)
+        prefixes.put(keys, states(3))
+    assert [int(p.keys[1]) for p in prefixes._prefixes] == [13, 14, 15]
+
+
+def test_a_pass_that_failed_half_way_leaves_no_uneven_states() -> None:
+    cache = empty_cache(2)
+    for layer in range(2):
+        cache.update(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4), layer)
+    cache.update(torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4), 0)
+    prefixes = PrefixCache()
+    prefixes.put([1, 2, 3, 4, 5], cache)
+    found = prefixes.longest([1, 2, 3, 4, 5, 6])
+    assert found is not None and len(found) == 4
+    assert {keys.shape[2] for keys, _ in found.layers} == {4}
+
+
 def test_memory_is_bounded_and_what_was_of_use_last_stays() -> None:
     prefixes = PrefixCache(most_bytes=10 * 192)
     prefixes.put([1] * 4, states(4))
@@ -119,9 +150,8 @@ def test_memory_is_bounded_and_what_was_of_use_last_stays() -> None:
     assert prefixes.longest([1] * 3) is not None
     prefixes.put([3] * 4, states(4))
     assert prefixes.longest([2]) is None and len(prefixes) == 2 and prefixes.nbytes == 8 * 192
-    prefixes.put([4] * 11, states(11))
-    assert not len(prefixes)
-    prefixes.put([1], states(1))
+    prefixes.put([4] * 11, states(11))  # too much by itself
+    assert len(prefixes) == 2 and prefixes.longest([4]) is None
     prefixes.clear()
     assert not prefixes.nbytes
 
