@@ -7,13 +7,14 @@ the mean over blocks of 325 frames.
 """
 
 import json
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError  # what torch.load raises for a file that is none
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, HubertConfig, HubertModel, PreTrainedModel
 
 from musilingo_core.audio import Waveform
@@ -124,15 +125,35 @@ class MertEncoder(PreTrainedModel):
             variance, mean = torch.var_mean(input_values, -1, correction=0, keepdim=True)
             input_values = (input_values - mean) / torch.sqrt(variance + 1e-7)
         dtype = next(self.parameters()).dtype
-        outputs = self.model(input_values.to(dtype), output_hidden_states=True)
-        # The last state is taken after the final layer norm on every version of transformers:
-        # since 5.16 a pre-norm model hands it out before.
-        states = [*outputs.hidden_states[:-1], outputs.last_hidden_state]
-        total = torch.zeros_like(states[0], dtype=torch.float32)
-        for state in states:
-            total += state
-        blocks = (total / len(states)).split(self.config.frames_per_row, dim=1)
+        blocks = self._mean_state(input_values.to(dtype)).split(self.config.frames_per_row, dim=1)
         return torch.stack([block.mean(1) for block in blocks], dim=1)
+
+    def _mean_state(self, input_values: Tensor) -> Tensor:
+        """(batch, frames, size) float32: mean over what enters each layer and the last state.
+
+        These are all hidden states, the last of them after the final layer norm on every version of
+        transformers (since 5.16 a pre-norm model hands it out before). Summed as they come: a stack
+        of 25 would be most of the memory.
+        """
+        states: list[Tensor] = []  # the sum so far
+        thread = threading.get_ident()
+
+        def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if threading.get_ident() != thread:  # another window, in a pass of its own
+                return
+            if states:
+                states[0] += inputs[0]
+            else:
+                states.append(inputs[0].float().clone())
+
+        layers = self.model.encoder.layers
+        hooks = [layer.register_forward_pre_hook(add) for layer in layers]
+        try:
+            last = self.model(input_values).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return (states[0] + last) / (len(layers) + 1)
 
 
 def frames(samples: int) -> int:
