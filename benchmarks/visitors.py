@@ -46,7 +46,7 @@ def songs(engine: ChatEngine, count: int) -> list[str]:
         starts = torch.arange(SONG_ROWS) * 3.0
         times = torch.stack([starts, starts + 3.0], dim=1)
         name = f"{torch.randint(2**62, ()).item():016x}"
-        clip = Clip(name, 3.0 * SONG_ROWS, rows, times, source.encoder)
+        clip = Clip(name, 3.0 * SONG_ROWS, rows, times, source.fingerprint)
         engine.cache.put(clip)
         made.append(name)
     return made
