@@ -11,10 +11,7 @@ machine's memory is read. Beside it a text's perplexity, as the step sees it and
 
 import argparse
 import importlib.util
-import json
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 import zipfile
@@ -26,8 +23,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.not_music import TEST_TEXTS
+from benchmarks.reports import write_report
 from musilingo_core.decoder import Decoder
-from musilingo_core.evaluation import commit
 from musilingo_core.llama import LlamaStep
 from musilingo_core.weights import fetch, find_preset, language_model_folder
 
@@ -173,9 +170,7 @@ def main() -> None:
                 row = {"round": number, "way": name, "read_s": read_s, "said_s": said_s}
                 rows += [row] if number else []
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
-    report = {
-        "command": shlex.join(["python", "-m", "benchmarks.decode", *sys.argv[1:]]),
-        "commit": commit(),
+    measured = {
         "threads": torch.get_num_threads(),
         "prompt": options.prompt,
         "tokens": options.tokens,
@@ -184,11 +179,7 @@ def main() -> None:
         "perplexity": perplexities(model, words),
         "rows": rows,
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "decode.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    text = table(report)
-    (options.output / "decode.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_report(options.output, "decode", table(measured), measured)
 
 
 def table(report: dict[str, Any]) -> str:
@@ -221,8 +212,6 @@ def table(report: dict[str, Any]) -> str:
         f"which ours reach {100 * share:.0f} %.",
         "",
         f"Perplexity of a text: {seen}.",
-        "",
-        f"At {report['commit']}:\n\n```bash\n{report['command']}\n```",
     ]
     return "\n".join(lines) + "\n"
 

@@ -7,9 +7,7 @@ transformers and gradio. Figures are medians, the ratio is the median of ratios 
 """
 
 import argparse
-import json
 import os
-import shlex
 import socket
 import statistics
 import subprocess
@@ -20,7 +18,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from musilingo_core.evaluation import commit
+from benchmarks.reports import write_report
 
 IMPORTS = "import torch, transformers, gradio"
 LONGEST_S = 300.0
@@ -89,17 +87,12 @@ def main() -> None:
         rows += [row] if number else []
     middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     ratio = statistics.median(row["page_s"] / row["imports_s"] for row in rows)
-    command = shlex.join(["python", "-m", "benchmarks.startup", *sys.argv[1:]])
-    report = {"command": command, "commit": commit(), "ratio": ratio, "rows": rows}
     text = (
         "| page answers | model is ready | three imports | page ÷ imports |\n|--:|--:|--:|--:|\n"
         f"| {middle['page_s']:.1f} s | {middle['ready_s']:.1f} s | {middle['imports_s']:.1f} s "
-        f"| {ratio:.2f} |\n\nAt {commit()}:\n\n```bash\n{command}\n```\n"
+        f"| {ratio:.2f} |\n"
     )
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "startup.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    (options.output / "startup.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_report(options.output, "startup", text, {"ratio": ratio, "rows": rows})
 
 
 if __name__ == "__main__":

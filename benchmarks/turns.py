@@ -15,10 +15,7 @@ the page's example clips, repeated.
 """
 
 import argparse
-import json
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -30,9 +27,9 @@ import soundfile
 import torch
 from transformers import DynamicCache
 
+from benchmarks.reports import write_report
 from musilingo_core import ChatEngine, Sampling, assistant, load_engine, user
 from musilingo_core.audio import AudioLimits, read_blocks
-from musilingo_core.evaluation import commit
 from musilingo_core.features import FeatureCache
 from musilingo_core.prefix_cache import PrefixCache
 from musilingo_core.prompt import Message
@@ -203,14 +200,8 @@ def main() -> None:
                 path = make_song(minutes, Path(folder))
                 told = [row | {"minutes": minutes} for row in answer_all(engine, path)]
                 rows += told if repetition else []
-    options.output.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", "-m", "benchmarks.turns", *sys.argv[1:]])
-    report = {"command": command, "commit": commit(), "threads": torch.get_num_threads()}
-    text = json.dumps(report | {"rows": rows}, indent=1)
-    (options.output / "turns.json").write_text(text, encoding="utf-8")
-    text = f"{table(rows, options.minutes)}\nAt {commit()}:\n\n```bash\n{command}\n```\n"
-    (options.output / "turns.md").write_text(text, encoding="utf-8")
-    print(text)
+    measured = {"threads": torch.get_num_threads(), "rows": rows}
+    write_report(options.output, "turns", table(rows, options.minutes), measured)
 
 
 if __name__ == "__main__":

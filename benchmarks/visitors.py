@@ -11,10 +11,7 @@ measured one after another.
 """
 
 import argparse
-import json
-import shlex
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -26,8 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.reports import write_report
 from musilingo_core import ChatEngine, Sampling, assistant, load_engine, user
-from musilingo_core.evaluation import commit
 from musilingo_core.features import Clip, FeatureCache
 from musilingo_core.prompt import Message
 
@@ -147,14 +144,8 @@ def main() -> None:
         rows += round_of(engine, options.visitors) if number else []
         if not number:
             round_of(engine, [1, 2])
-    command = shlex.join(["python", "-m", "benchmarks.visitors", *sys.argv[1:]])
-    report = {"command": command, "commit": commit(), "threads": torch.get_num_threads()}
-    options.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report | {"rows": rows}, indent=1)
-    (options.output / "visitors.json").write_text(text, encoding="utf-8")
-    text = f"{table(rows)}\nAt {commit()}:\n\n```bash\n{command}\n```\n"
-    (options.output / "visitors.md").write_text(text, encoding="utf-8")
-    print(text)
+    measured = {"threads": torch.get_num_threads(), "rows": rows}
+    write_report(options.output, "visitors", table(rows), measured)
 
 
 if __name__ == "__main__":
