@@ -247,14 +247,14 @@ class Page:
             yield from self._paint(self.handlers.listen(session, keepsake))
 
         # More than once: an event that was stopped may look busy to Gradio for a moment longer.
-        options |= {"trigger_mode": "multiple", **self._pool("listen")}
+        options |= {"trigger_mode": "multiple", **_pool("listen", self.settings.listeners)}
         return self._wire_one(trigger, listen, **options)
 
     def _answer_after(self, asked: Dependency, after_hearing: bool = False, **options: Any) -> None:
         def answer(session: Session, keepsake: str) -> Updates:
             yield from self._paint(self.handlers.answer(session, keepsake))
 
-        options |= {"trigger_mode": "multiple", **self._pool("reply")}
+        options |= {"trigger_mode": "multiple", **_pool("reply", self.settings.replies)}
         answered = self._wire_one(asked.then, answer, **options)
         turn_away = partial(self.handlers.turn_away, after_hearing=after_hearing)
         self._at_once(answered.failure, turn_away, self.question)
@@ -294,10 +294,6 @@ class Page:
         self.timer.tick(start, None, outputs, **options)
         self.again.click(load_again, None, outputs, **options)
         return restored
-
-    def _pool(self, name: str) -> dict[str, Any]:
-        """Options of events that share one limit on how many of them run at once."""
-        return {"concurrency_id": name, "concurrency_limit": self.settings.concurrency}
 
     def _at_once(
         self,
@@ -344,6 +340,11 @@ class Page:
         # At the end Gradio paints the last of these once more, when the page may be further on;
         # where there is none it empties the page.
         yield _updates(View())
+
+
+def _pool(name: str, most: int) -> dict[str, Any]:
+    """Options of events that share one limit on how many of them run at once."""
+    return {"concurrency_id": name, "concurrency_limit": most}
 
 
 def _updates(view: View) -> list[Any]:

@@ -32,7 +32,9 @@ class Settings:
         device: ``auto``, ``cpu``, ``cuda`` …
         max_file_mb: Largest sound file a visitor may send, in megabytes (10⁶ bytes).
         max_minutes: Longest song a visitor may send.
-        concurrency: Replies written at the same time; songs listened to at the same time.
+        replies: Replies written at the same time.
+        listeners: Visitors whose songs are listened to at the same time; the encoder takes one song
+            after another, and those that it knows at once.
         queue_size: Visitors who may wait for either; more are turned away with a message.
         upload_age_s: Seconds an uploaded song stays on disk at most; never more than an hour.
         uploads: Folder for uploaded songs, for this page alone and safe to delete.
@@ -47,7 +49,8 @@ class Settings:
     device: str = "auto"
     max_file_mb: int = 250
     max_minutes: int = 20
-    concurrency: int = 2
+    replies: int = 8
+    listeners: int = 2
     queue_size: int = 40
     upload_age_s: int = 3000
     uploads: Path = UPLOADS
@@ -62,7 +65,8 @@ class Settings:
         for name, low, high in (
             ("max_file_mb", 1, 4000),
             ("max_minutes", 1, 600),
-            ("concurrency", 1, 64),
+            ("replies", 1, 64),
+            ("listeners", 1, 64),
             ("queue_size", 1, 10_000),
             ("upload_age_s", 60, 3600),
         ):
@@ -105,7 +109,8 @@ def _read(name: str, value: str) -> Any:
         "PORT": int,
         "MAX_FILE_MB": int,
         "MAX_MINUTES": int,
-        "CONCURRENCY": int,
+        "REPLIES": int,
+        "LISTENERS": int,
         "QUEUE_SIZE": int,
         "UPLOAD_AGE_S": int,
         "UPLOADS": lambda text: Path(text).resolve(),

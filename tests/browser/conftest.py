@@ -109,7 +109,7 @@ def address(serve: Serve, shared_engine: FakeEngine) -> str:
     """Where most tests go: a page whose engine is there."""
     loader = EngineLoader(lambda on_status: shared_engine)
     loader.start()
-    return serve(loader, concurrency=4)
+    return serve(loader, replies=4, listeners=4)
 
 
 @pytest.fixture

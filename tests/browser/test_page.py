@@ -169,7 +169,7 @@ def test_a_song_is_accepted_at_once_while_others_are_heard(
 ) -> None:
     """What is asked then is about the song in the player, and holds nobody up."""
     engine = FakeEngine(encode_s=0.2)
-    url = serve_on(engine, serve, concurrency=1)
+    url = serve_on(engine, serve, replies=1, listeners=1)
     first, second = visit(url), visit(url)
     for each in (first, second):
         upload(each, sounds / "two.wav")
@@ -538,7 +538,7 @@ def test_a_visitor_in_line_is_told_so_and_served(
     visit: Visit, serve: Callable[..., str], sounds: Path
 ) -> None:
     slow = FakeEngine(pause_s=0.15)
-    url = serve_on(slow, serve, concurrency=1)
+    url = serve_on(slow, serve, replies=1)
     first, second = visit(url), visit(url)
     for each in (first, second):
         upload(each, sounds / "two.wav")
@@ -559,7 +559,7 @@ def test_a_question_comes_back_when_too_many_wait(
     visit: Visit, serve: Callable[..., str], sounds: Path
 ) -> None:
     slow = FakeEngine(pause_s=0.15)
-    url = serve_on(slow, serve, concurrency=1, queue_size=4)
+    url = serve_on(slow, serve, replies=1, queue_size=4)
     first, second, third = visit(url), visit(url), visit(url)
     for each in (first, second, third):
         upload(each, sounds / "two.wav")

@@ -42,7 +42,8 @@ def test_a_value_that_is_no_number_is_an_error_that_names_the_variable() -> None
     [
         ("max_file_mb", 0),
         ("max_minutes", 0),
-        ("concurrency", 0),
+        ("replies", 0),
+        ("listeners", 0),
         ("queue_size", 0),
         ("upload_age_s", 7200),
     ],
