@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.not_music import TEST_TEXTS
 from benchmarks.reports import write_report
 from musilingo_core.decoder import Decoder
 from musilingo_core.llama import LlamaStep
+from musilingo_core.packed import PackedStep
 from musilingo_core.weights import fetch, find_preset, language_model_folder
 
 OURS = "ours"
@@ -135,17 +135,24 @@ def weight_bytes(model: Any) -> int:
     return sum(p.numel() for p in [*products, model.lm_head.weight])
 
 
+def prose(file: Path) -> str:
+    """The sentences of a Markdown file: no tables, no code, no headings."""
+    paragraphs = file.read_text(encoding="utf-8").split("\n\n")
+    return "\n\n".join(text for text in paragraphs if text[:1].isalpha())
+
+
 @torch.inference_mode()
 def perplexities(model: Any, ids: list[int]) -> dict[str, float]:
-    """Of a text: by the model itself, and by the step, with int8 weights and without."""
+    """Of a text: by the model itself, and by the step, with packed weights and without."""
+    ids = ids[: model.config.max_position_embeddings]
 
     def perplexity(logits: torch.Tensor) -> float:
         targets = torch.tensor(ids[1:])
         return float(torch.nn.functional.cross_entropy(logits[:-1].float(), targets).exp())
 
     found = {"bfloat16": perplexity(model(torch.tensor([ids])).logits[0])}
-    for name, int8 in (("step, bfloat16", False), ("step, int8", True)):
-        step, cache = LlamaStep(model, int8), Decoder(model, int8).cache()
+    for name, step in (("step, bfloat16", LlamaStep(model)), ("step, packed", PackedStep(model))):
+        cache = Decoder(model, packed=False).cache()
         found[name] = perplexity(torch.cat([step([token], [cache]) for token in ids]))
     return found
 
@@ -159,8 +166,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
     folder = language_model_folder(find_preset("starter"))
-    words = AutoTokenizer.from_pretrained(folder)(" ".join(TEST_TEXTS)).input_ids
-    prompt = (words * 9)[: options.prompt]
+    words = AutoTokenizer.from_pretrained(folder)(prose(Path("README.md"))).input_ids
+    prompt = words[: options.prompt]
     with tempfile.TemporaryDirectory() as scratch:
         runs = dict(ways(folder, Path(scratch)))
         rows: list[dict[str, Any]] = []

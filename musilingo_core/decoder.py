@@ -6,7 +6,7 @@ more costs nothing. There is no thread behind it.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from musilingo_core.errors import ConfigError
 from musilingo_core.llama import LlamaStep, fits
 from musilingo_core.prefix_cache import empty_cache
+
+Step = Callable[[Sequence[int], Sequence[Cache]], Tensor]
 
 MOST_TOGETHER = 8  # replies in one pass: more of them would make each wait longer than it saves
 
@@ -33,20 +36,35 @@ class Decoder:
 
     Args:
         language_model: A transformers causal language model.
-        int8: Whether the step's weights are kept as int8, beside the model's own, half their size;
-            None where this PyTorch multiplies them.
+        packed: Whether the step's weights are packed, beside the model's own, which takes at most
+            half as much memory again; None where that is known to be faster.
 
     Attributes:
-        int8: Whether they are.
+        packed: Whether they are.
+
+    Raises:
+        ConfigError: This model's weights cannot be packed.
     """
 
-    def __init__(self, language_model: Any, int8: bool | None = None) -> None:
+    def __init__(self, language_model: Any, packed: bool | None = None) -> None:
         self.language_model = language_model
-        self._step = LlamaStep(language_model, int8) if fits(language_model) else self._plain
-        self.int8 = getattr(self._step, "int8", False)
+        self._step, self.packed = self._choose_step(packed)
+        if self.packed:
+            self._step([0], [self.cache()])  # compiles now, while nobody waits for a word
         self._turn = threading.Condition()
         self._busy, self._readers = False, 0
         self._waiting: list[_Seat] = []
+
+    def _choose_step(self, packed: bool | None) -> tuple[Step, bool]:
+        model = self.language_model
+        if packed is not False and model.device.type == "cpu":
+            from musilingo_core.packed import PackedStep, can_pack  # numba is slow to import
+
+            if can_pack(model):
+                return PackedStep(model), True
+        if packed:
+            raise ConfigError("The weights of this language model cannot be packed on this device.")
+        return LlamaStep(model) if fits(model) else self._plain, False
 
     def cache(self) -> Cache:
         """States of nothing yet."""

@@ -441,7 +441,7 @@ def load_engine(
     on_status: Callable[[str, float | None], None] | None = None,
     limits: AudioLimits = AudioLimits(),
     projection: str | Path | None = None,
-    int8: bool | None = None,
+    packed: bool | None = None,
 ) -> ChatEngine:
     """An engine by preset, or from a folder that `save_pretrained` wrote.
 
@@ -452,7 +452,7 @@ def load_engine(
         on_status: Told what is going on: a text, and its fraction if known.
         limits: What sound files are accepted.
         projection: A projection file instead of the model's own.
-        int8: Whether tokens are made with int8 weights; None where the machine multiplies them.
+        packed: Whether tokens are made with packed weights; None where that is faster.
 
     Raises:
         WeightsUnavailable: No source has the weights.
@@ -472,5 +472,7 @@ def load_engine(
     if projection is not None:  # what is measured must not pass for the preset
         name += f" with {Path(projection).name}"
     cache = FeatureCache(cache_folder() / "features")
-    decoder = Decoder(loaded.language_model, int8)
+    if on_status:
+        on_status("Preparing the model for this machine", None)  # slow for the first time only
+    decoder = Decoder(loaded.language_model, packed)
     return ChatEngine(loaded, processor, name, cache, limits, licences, decoder=decoder)

@@ -733,8 +733,8 @@ def run_digest(engine: ChatEngine, sampling: Sampling) -> str:
         part = value.detach() if "projector" in name else value.detach().flatten()[:1024]
         digest.update(f"{name} {value.dtype}".encode())
         digest.update(part.float().cpu().numpy().tobytes())
-    if engine.decoder.int8:  # says nothing where it is not so: older runs may go on
-        digest.update(b"int8")
+    if engine.decoder.packed:  # says nothing where it is not so: older runs may go on
+        digest.update(b"packed")
     processor = engine.processor
     template = processor.chat_template or processor.tokenizer.chat_template
     digest.update(json.dumps([processor.settings(), template, asdict(sampling)]).encode())

@@ -1,13 +1,10 @@
-"""The decode step: one token more for several replies, as near to the memory's speed as it gets.
+"""The decode step: one token more for several replies.
 
-Each token needs every weight of the language model once, so the bytes of the weights decide how
-fast a reply is. They are kept here a second time, as int8 with a scale for each output, norms
-folded in and products that read the same input joined; the model's own go on reading prompts, where
-arithmetic counts instead. The step is transformers' `LlamaForCausalLM` without what a single new
-position does not need; replies share the reading of the weights and keep states of their own.
+It is transformers' `LlamaForCausalLM` without what a single new position does not need; replies
+share the reading of the weights and keep states of their own. `musilingo_core.packed` does the same
+on a processor, faster.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Cache
 
-logger = logging.getLogger(__name__)
-
 FIXED_ROPES = ("default", "linear", "llama3", "yarn")  # the others change with a prompt's length
-
-BLOCK = 32  # inputs that int8 kernels take at once; of others they read beyond the end
 
 Product = Callable[[Tensor], Tensor]  # (rows, in) to (rows, out)
 
@@ -49,17 +42,15 @@ class LlamaStep:
 
     Args:
         model: transformers' `LlamaForCausalLM`, or a subclass that computes alike.
-        int8: Whether weights are kept as int8; None where the machine multiplies it.
 
     Raises:
         ValueError: The model's step is not that of a LLaMA; see `fits`.
     """
 
-    def __init__(self, model: Any, int8: bool | None = None) -> None:
+    def __init__(self, model: Any) -> None:
         if not fits(model):
             raise ValueError(f"{type(model).__name__} has no step that is known here")
         base, config = model.model, model.config
-        self.int8 = has_int8(model) if int8 is None else int8
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.size = base.layers[0].self_attn.head_dim
         self.hidden = config.hidden_size
@@ -69,11 +60,7 @@ class LlamaStep:
         with torch.inference_mode():
             self.blocks = [self._block(layer) for layer in base.layers]
             self.head = self._product([model.lm_head], base.norm.weight)
-            places = torch.arange(config.max_position_embeddings, device=self.embedding.device)
-            cos, sin = base.rotary_emb(torch.zeros(1, device=places.device), places[None])
-            half = self.size // 2
-            # rotate_half(x) is x rolled by half of it, its first half negative
-            self.cos, self.sin = cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)
+            self.cos, self.sin = rope_table(model)
 
     def _block(self, layer: Any) -> Block:
         attention, mlp = layer.self_attn, layer.mlp
@@ -88,14 +75,7 @@ class LlamaStep:
 
     def _product(self, linears: Sequence[Any], norm: Tensor | None = None) -> Product:
         """Linear layers that read the same, as one, with a norm's weights on what they read."""
-        if not self.int8 or linears[0].in_features % BLOCK:
-            return partial(_joined, linears, norm)
-        weight = torch.cat([linear.weight.float() for linear in linears])
-        packed, scales = quantized(weight if norm is None else weight * norm.float())
-        if linears[0].bias is None:
-            return lambda rows: torch._weight_int8pack_mm(rows.bfloat16(), packed, scales)
-        bias = torch.cat([linear.bias for linear in linears])
-        return lambda rows: torch._weight_int8pack_mm(rows.bfloat16(), packed, scales) + bias
+        return partial(_joined, linears, norm)
 
     @torch.inference_mode()
     def __call__(self, tokens: Sequence[int], caches: Sequence[Cache]) -> Tensor:
@@ -144,29 +124,18 @@ def _joined(linears: Sequence[Any], norm: Tensor | None, rows: Tensor) -> Tensor
     return torch.cat([linear(rows) for linear in linears], dim=-1)
 
 
-def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(out, in) int8 and (out,) bfloat16 of (out, in) float32: each row has a scale of its own."""
-    scales = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).bfloat16()
-    packed = (weight / scales.float().unsqueeze(1)).round().clamp(-127, 127)
-    return packed.to(torch.int8).contiguous(), scales
-
-
 def fits(model: Any) -> bool:
     """Whether a model's step is that of a LLaMA, as this file computes it."""
     rope = getattr(model.config, "rope_parameters", None) or {}
     return model.config.model_type == "llama" and rope.get("rope_type") in FIXED_ROPES
 
 
-def has_int8(model: Any) -> bool:
-    """Whether this PyTorch multiplies int8 weights where the model is; says so if it does not."""
-    if model.device.type != "cpu":
-        return False
-    try:
-        tried = torch.ones(1, 32, dtype=torch.bfloat16)
-        packed, scales = quantized(torch.eye(32))
-        right = bool((torch._weight_int8pack_mm(tried, packed, scales) == 1).all())
-    except (AttributeError, RuntimeError, NotImplementedError):
-        right = False
-    if not right:
-        logger.warning("This PyTorch cannot multiply int8 weights; replies will come more slowly.")
-    return right
+def rope_table(model: Any) -> tuple[Tensor, Tensor]:
+    """(positions, size) each: cosines, and sines of which the first half is negative.
+
+    So `x` at a position is turned by `x * cos + x.roll(size // 2) * sin`.
+    """
+    places = torch.arange(model.config.max_position_embeddings, device=model.device)
+    cos, sin = model.model.rotary_emb(torch.zeros(1, device=model.device), places[None])
+    half = sin.shape[-1] // 2
+    return cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)

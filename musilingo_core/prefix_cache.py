@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 from transformers import Cache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import CacheLayerMixin
 
 from musilingo_core.configuration import pooled_rows
 from musilingo_core.prompt import Prompt, PromptFormat
@@ -53,44 +53,77 @@ def _music_keys(features: Tensor, form: PromptFormat) -> Iterator[int]:
     return iter(range(-1 - song, -1 - song - places, -1))
 
 
-class GrowingLayer(DynamicLayer):
+class GrowingLayer(CacheLayerMixin):
     """Keys and values (1, heads, length, size) that grow in place; whoever shares them is safe.
 
     What stands at a position is never written again: views of the first positions may be kept.
+
+    Args:
+        states: Keys and values to go on from; they are never written to.
+
+    Attributes:
+        length: Positions that are known.
     """
 
-    def __init__(self) -> None:
+    is_sliding = False
+
+    def __init__(self, states: tuple[Tensor, Tensor] | None = None) -> None:
         super().__init__()
-        self._room: tuple[Tensor, Tensor] | None = None
+        self._room, self._place = states, (0, 0, 0)
+        self.length = states[0].shape[-2] if states else 0
+        self.is_initialized = states is not None
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: `reserve` makes room."""
+
+    def states(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of all positions."""
+        assert self._room is not None
+        keys, values = (room[:, :, : self.length] for room in self._room)
+        return keys, values
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Adds positions; gives all keys and values."""
-        begun = self.get_seq_length()
-        end = begun + key_states.shape[-2]
-        if not self._fits(end):
-            self._move(key_states, begun, end + SPARE)
+        begun, end = self.length, self.length + key_states.shape[-2]
+        self.reserve(end, key_states)
         assert self._room is not None
         for room, states in zip(self._room, (key_states, value_states), strict=True):
             room[:, :, begun:end] = states
-        self.keys, self.values = (room[:, :, :end] for room in self._room)
-        return self.keys, self.values
+        self.length = end
+        return self.states()
 
-    def _fits(self, end: int) -> bool:
-        """Whether there is room, and all that was there so far stands in it."""
-        if self._room is None or self._room[0].shape[-2] < end or self.keys is None:
-            return False
-        return bool(self._room[0].data_ptr() == self.keys.data_ptr())
+    def reserve(self, end: int, like: Tensor) -> tuple[int, int, int]:
+        """Makes room for so many positions, and says where it is.
 
-    def _move(self, like: Tensor, begun: int, capacity: int) -> None:
-        if not self.is_initialized:
-            self.lazy_initialization(like, like)
-        batch, heads, _, size = like.shape
-        keys, values = (like.new_empty(batch, heads, capacity, size) for _ in range(2))
-        if begun:
-            keys[:, :, :begun], values[:, :, :begun] = self.keys, self.values
-        self._room = keys, values
+        Args:
+            end: Positions, those that are known included.
+            like: (1, heads, any, size), of whose kind states are.
+
+        Returns:
+            Addresses of the keys and of the values, and for how many positions there is room.
+        """
+        if self._room is None or self._room[0].shape[-2] < end:
+            _, heads, _, size = like.shape
+            keys, values = (like.new_empty(1, heads, end + SPARE, size) for _ in range(2))
+            if self.length:
+                keys[:, :, : self.length], values[:, :, : self.length] = self.states()
+            self._room, self.is_initialized = (keys, values), True
+            self._place = keys.data_ptr(), values.data_ptr(), end + SPARE
+        return self._place
+
+    def get_seq_length(self) -> int:
+        """Positions that are known."""
+        return self.length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Positions that a query of some more sees, and the first of them."""
+        return self.length + query_length, 0
+
+    def get_max_length(self) -> int:
+        """None, which transformers writes as −1."""
+        return -1
 
 
 def empty_cache(layers: int) -> Cache:
@@ -100,13 +133,7 @@ def empty_cache(layers: int) -> Cache:
 
 def cache_of(states: Sequence[tuple[Tensor, Tensor]]) -> Cache:
     """A cache that goes on from each layer's (keys, values); they are never written to."""
-    layers = []
-    for keys, values in states:
-        layer = GrowingLayer()
-        layer.lazy_initialization(keys, values)
-        layer.keys, layer.values = keys, values
-        layers.append(layer)
-    return Cache(layers=layers)
+    return Cache(layers=[GrowingLayer(each) for each in states])
 
 
 @dataclass(frozen=True)
@@ -175,7 +202,8 @@ class PrefixCache:
         positions that all layers have are kept.
         """
         length = min(len(keys), *(layer.get_seq_length() for layer in cache.layers))
-        layers = tuple((x.keys[:, :, :length], x.values[:, :, :length]) for x in cache.layers)
+        states = [layer.states() for layer in cache.layers]
+        layers = tuple((keys[:, :, :length], values[:, :, :length]) for keys, values in states)
         prefix = Prefix(np.asarray(keys[:length], np.int64), layers)
         with self._lock:
             shared = [_shared(p.keys, prefix.keys) for p in self._prefixes]

@@ -202,7 +202,7 @@ def engine(
     tiny_model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, tmp_path: Path
 ) -> ChatEngine:
     """A whole engine, tiny and random, that rounds nothing."""
-    decoder = Decoder(tiny_model.language_model, int8=False)
+    decoder = Decoder(tiny_model.language_model, packed=False)
     cache = FeatureCache(tmp_path / "features")
     return ChatEngine(tiny_model, processor, "tiny", cache, decoder=decoder)
 

@@ -19,7 +19,7 @@ Begin = Callable[[int], tuple[torch.Tensor, Cache]]
 
 @pytest.fixture
 def decoder(tiny_model: MusiLingoForConditionalGeneration) -> Decoder:
-    return Decoder(tiny_model.language_model, int8=False)
+    return Decoder(tiny_model.language_model, packed=False)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from musilingo_core.decoder import Decoder
 from musilingo_core.generation import TextStream, decode, decode_together
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.sampling import Sampling
+from tests.test_llama import llama
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def say(
     model: MusiLingoForConditionalGeneration, embeds: torch.Tensor, sampling: Sampling, **rest: Any
 ) -> Iterator[int]:
     """Tokens of a reply to a prompt that nothing is known of."""
-    decoder = Decoder(model.language_model, int8=False)
+    decoder = Decoder(model.language_model, packed=False)
     cache = decoder.cache()
     return decode(decoder, decoder.read(embeds, cache), cache, sampling, **rest)
 
@@ -52,7 +53,7 @@ def test_a_token_is_computed_when_it_is_pulled(
     assert cache.get_seq_length() == 24
 
 
-@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -61,12 +62,13 @@ def test_a_token_is_computed_when_it_is_pulled(
     ],
 )
 def test_prompts_decoded_together_get_the_tokens_each_would_get_alone(
-    tiny_model: MusiLingoForConditionalGeneration, sampling: Sampling, int8: bool
+    tiny_model: MusiLingoForConditionalGeneration, sampling: Sampling, packed: bool
 ) -> None:
-    words = tiny_model.get_input_embeddings()
+    model = llama() if packed else tiny_model.language_model
+    words = model.get_input_embeddings()
     endings = ([21, 22, 23], [30], [21, 40, 41, 42, 43, 44, 45], [], [21])
     prompts = [words(torch.tensor([[*range(5, 20), *end]])).detach() for end in endings]
-    decoder = Decoder(tiny_model.language_model, int8)
+    decoder = Decoder(model, packed)
 
     def begun(prompt: torch.Tensor) -> tuple[torch.Tensor, Cache]:
         cache = decoder.cache()

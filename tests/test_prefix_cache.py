@@ -1,6 +1,6 @@
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import Cache
 
 from musilingo_core.engine import ChatEngine
 from musilingo_core.features import Clip
@@ -20,10 +20,10 @@ GREEDY = Sampling(temperature=0, max_new_tokens=12)
 FORM = PromptFormat(audio_token_id=5, tokens_per_row=2, segments=2)
 
 
-def states(length: int, value: float = 0.0) -> DynamicCache:
+def states(length: int, value: float = 0.0) -> Cache:
     """Two layers of (1, 3, length, 4) float32: 192 bytes a position."""
     layer = torch.full((1, 3, length, 4), value)
-    return DynamicCache(((layer, layer), (layer, layer)))
+    return cache_of([(layer, layer), (layer, layer)])
 
 
 def forgetful(engine: ChatEngine) -> ChatEngine:
@@ -85,17 +85,16 @@ def test_states_grow_in_place_and_what_is_shared_is_never_written_to() -> None:
     second = cache_of([shared])
     assert second.get_seq_length() == 2
     second.update(new[:, :, :1] + 100, new[:, :, :1], 0)
-    place = first.layers[0].keys.data_ptr()
+    place = first.layers[0].states()[0].data_ptr()
     for _ in range(SPARE):
         first.update(new[:, :, :1], new[:, :, :1], 0)
-    assert first.layers[0].keys.data_ptr() == place and first.get_seq_length() == 3 + SPARE
-    assert torch.equal(first.layers[0].keys[:, :, :3], new)
+    assert first.layers[0].states()[0].data_ptr() == place and first.get_seq_length() == 3 + SPARE
+    assert torch.equal(first.layers[0].states()[0][:, :, :3], new)
     first.update(new, new, 0)
-    assert first.layers[0].keys.data_ptr() != place
-    assert torch.equal(first.layers[0].keys[:, :, :3], new) and torch.equal(
-        shared[0], new[:, :, :2]
-    )
-    assert second.layers[0].keys[0, 0, :, 0].tolist() == [0, 4, 100]
+    assert first.layers[0].states()[0].data_ptr() != place
+    assert torch.equal(first.layers[0].states()[0][:, :, :3], new)
+    assert torch.equal(shared[0], new[:, :, :2])
+    assert second.layers[0].states()[0][0, 0, :, 0].tolist() == [0, 4, 100]
 
 
 def test_room_to_grow_counts_as_memory() -> None:
