@@ -38,6 +38,8 @@ def main() -> None:
             model=settings.model,
             projection=settings.projection,
             device=settings.device,
+            dtype=settings.dtype,
+            weights=settings.weights,
             on_status=on_status,
             limits=AudioLimits(max_duration_s=60.0 * settings.max_minutes),
         )

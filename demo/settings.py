@@ -30,6 +30,9 @@ class Settings:
         model: Folder of a model to load instead of the preset's; None for the preset.
         projection: A trained projection's file instead of the model's own; None for that.
         device: ``auto``, ``cpu``, ``cuda`` …
+        dtype: Of the language model: ``auto``, ``float32``, ``bfloat16``, ``float16``.
+        weights: That make words: ``auto``, ``packed`` (int8, on a processor), ``plain``, ``8bit``,
+            ``4bit``.
         max_file_mb: Largest sound file a visitor may send, in megabytes (10⁶ bytes).
         max_minutes: Longest song a visitor may send.
         replies: Replies written at the same time.
@@ -47,6 +50,8 @@ class Settings:
     model: str | None = None
     projection: str | None = None
     device: str = "auto"
+    dtype: str = "auto"
+    weights: str = "auto"
     max_file_mb: int = 250
     max_minutes: int = 20
     replies: int = 8

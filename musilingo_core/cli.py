@@ -224,6 +224,15 @@ def _model_options(parser: argparse.ArgumentParser, model: bool = True) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda …")
     if model:
         parser.add_argument("--model", type=Path, metavar="DIR", help="a saved model instead")
+        parser.add_argument(
+            "--dtype",
+            default="auto",
+            help="of the language model: auto, float32, bfloat16, float16",
+        )
+        parser.add_argument(
+            "--weights", default="auto",
+            help="that make words: auto, packed (int8, on a processor), plain, 8bit, 4bit",
+        )  # fmt: skip
 
 
 def _training_defaults() -> dict[str, Any]:
@@ -273,6 +282,8 @@ def _engine(options: argparse.Namespace) -> "ChatEngine":
         on_status=_Status(),
         limits=limits,
         projection=options.projection,
+        dtype=options.dtype,
+        weights=options.weights,
     )
 
 
@@ -508,6 +519,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         device=options.device,
         on_status=_Status(),
         projection=options.projection,
+        dtype=options.dtype,
+        weights=options.weights,
     )
     status = _Status()
     evaluate(

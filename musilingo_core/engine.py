@@ -43,11 +43,21 @@ from musilingo_core.sampling import Sampling
 from musilingo_core.weights import (
     cache_folder,
     find_device,
+    find_dtype,
     find_preset,
     load_folder,
     load_preset,
     load_projection,
 )
+
+# Kinds of weights that make tokens: whether they are packed, and bits of all the language model's.
+WEIGHTS: dict[str, tuple[bool | None, int | None]] = {
+    "auto": (None, None),
+    "packed": (True, None),
+    "plain": (False, None),
+    "8bit": (False, 8),
+    "4bit": (False, 4),
+}
 
 
 class Reply(Iterator[str]):
@@ -441,7 +451,8 @@ def load_engine(
     on_status: Callable[[str, float | None], None] | None = None,
     limits: AudioLimits = AudioLimits(),
     projection: str | Path | None = None,
-    packed: bool | None = None,
+    dtype: str = "auto",
+    weights: str = "auto",
 ) -> ChatEngine:
     """An engine by preset, or from a folder that `save_pretrained` wrote.
 
@@ -452,22 +463,27 @@ def load_engine(
         on_status: Told what is going on: a text, and its fraction if known.
         limits: What sound files are accepted.
         projection: A projection file instead of the model's own.
-        packed: Whether tokens are made with packed weights; None where that is faster.
+        dtype: Of the language model: `auto`, `float32`, `bfloat16` or `float16`.
+        weights: That make tokens: `auto`, which are the fastest, `packed` as int8 on a processor,
+            `plain`, or those of all the language model as `8bit` or `4bit`.
 
     Raises:
         WeightsUnavailable: No source has the weights.
         CheckpointError: Weights do not fit.
-        ConfigError: There is no such preset or device.
+        ConfigError: There is no such preset, device, dtype or kind of weights.
     """
-    place = find_device(device)  # before minutes of loading
+    place, kind = find_device(device), find_dtype(dtype)  # before minutes of loading
+    if weights not in WEIGHTS:
+        raise ConfigError(f"There are no weights “{weights}”; choose {', '.join(WEIGHTS)}.")
+    packed, bits = WEIGHTS[weights]
     if model is not None:
-        loaded, processor = load_folder(model, place)
+        loaded, processor = load_folder(model, place, kind, bits)
         if projection is not None:
             load_projection(loaded, processor, projection)
         name, licences = Path(model).name, tuple[tuple[str, str], ...]()
     else:
         chosen = find_preset(preset)
-        loaded, processor = load_preset(chosen, place, on_status, projection)
+        loaded, processor = load_preset(chosen, place, on_status, projection, kind, bits)
         name, licences = chosen.name, chosen.licences
     if projection is not None:  # what is measured must not pass for the preset
         name += f" with {Path(projection).name}"

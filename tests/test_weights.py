@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
 from musilingo_core.configuration import MusiLingoConfig
-from musilingo_core.engine import ChatEngine
+from musilingo_core.engine import ChatEngine, load_engine
 from musilingo_core.errors import CheckpointError, ConfigError, WeightsUnavailable
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
@@ -249,6 +249,26 @@ def test_a_model_of_ones_own_loads_from_its_folder(
     assert model.config.tokens_per_row == 2
     with pytest.raises(CheckpointError, match=r"config\.json"):
         load_folder(tmp_path / "nothing", torch.device("cpu"))
+
+
+def test_precision_and_bits_of_the_language_model_may_be_chosen(
+    tiny_model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    half = load_engine(model=tmp_path, device="cpu", dtype="float16", weights="plain")
+    assert half.model.language_model.dtype == torch.float16
+    assert half.model.audio_tower.dtype == torch.float32 and not half.decoder.packed
+    eight = load_engine(model=tmp_path, device="cpu", dtype="float32", weights="8bit")
+    layer = eight.model.language_model.model.layers[0]
+    assert layer.mlp.up_proj.weight.dtype == torch.int8
+    assert layer.input_layernorm.weight.dtype == torch.float32
+    with pytest.raises(ConfigError, match="int3"):
+        load_engine(model=tmp_path, dtype="int3")
+    with pytest.raises(ConfigError, match="choose auto, packed, plain, 8bit, 4bit"):
+        load_engine(model=tmp_path, weights="light")
+    with pytest.raises(ConfigError, match="cannot be packed"):  # heads of 8 values
+        load_engine(model=tmp_path, device="cpu", weights="packed")
 
 
 def test_tied_bfloat16_words_and_a_float32_ear_come_back_from_their_folder(
