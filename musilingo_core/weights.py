@@ -250,7 +250,8 @@ def blank_model(
     if folder is not None:
         return load_folder(folder, place)
     chosen = find_preset(preset)
-    return compose(*_part_folders(chosen, on_status), chosen.settings(), place)
+    model, processor = compose(*_part_folders(chosen, on_status), chosen.settings(), place)
+    return model.to(place), processor
 
 
 def find_device(name: str) -> torch.device:

@@ -225,9 +225,13 @@ class _FrontEnd(nn.Module):
         self.pad = (0, 0, left, kernel[0] - 1 - left)  # 'same' in time, TensorFlow's way
 
     def forward(self, x: Tensor) -> Tensor:
-        loud = F.relu(self.conv(F.pad(x, self.pad)))
-        # A batch norm keeps or turns the order of values, so only the extremes need it.
-        return torch.maximum(self.norm(loud.amax(3)), self.norm(loud.amin(3)))
+        # A batch norm keeps or turns the order of a channel's values, and the rectifier keeps it: of
+        # all bands only the highest or the lowest counts. Signs make the lowest the highest.
+        sign = torch.where(self.norm.weight < 0, -1.0, 1.0)
+        signed = F.conv2d(
+            F.pad(x, self.pad), sign[:, None, None, None] * self.conv.weight, sign * self.conv.bias
+        )
+        return self.norm(F.relu(sign[:, None] * signed.amax(3)))
 
 
 class _MidEnd(nn.Module):
