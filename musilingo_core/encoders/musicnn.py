@@ -219,14 +219,14 @@ class _FrontEnd(nn.Module):
 
     def __init__(self, channels: int, kernel: tuple[int, int]) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(1, channels, kernel)
+        self.conv: Any = nn.Conv2d(1, channels, kernel)
         self.norm = nn.BatchNorm1d(channels, EPS)
         left = (kernel[0] - 1) // 2
         self.pad = (0, 0, left, kernel[0] - 1 - left)  # 'same' in time, TensorFlow's way
 
     def forward(self, x: Tensor) -> Tensor:
-        # A batch norm keeps or turns the order of a channel's values, and the rectifier keeps it: of
-        # all bands only the highest or the lowest counts. Signs make the lowest the highest.
+        # A batch norm keeps or turns the order of a channel's values, and the rectifier keeps it:
+        # of all bands only the highest or the lowest counts. Signs make the lowest the highest.
         sign = torch.where(self.norm.weight < 0, -1.0, 1.0)
         signed = F.conv2d(
             F.pad(x, self.pad), sign[:, None, None, None] * self.conv.weight, sign * self.conv.bias
