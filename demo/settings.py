@@ -30,7 +30,7 @@ class Settings:
         model: Folder of a model to load instead of the preset's; None for the preset.
         projection: A trained projection's file instead of the model's own; None for that.
         device: ``auto``, ``cpu``, ``cuda`` …
-        dtype: Of the language model: ``auto``, ``float32``, ``bfloat16``, ``float16``.
+        dtype: Of the language model and of MERT: ``auto``, ``float32``, ``bfloat16``, ``float16``.
         weights: That make words: ``auto``, ``packed`` (int8, on a processor), ``plain``, ``8bit``,
             ``4bit``.
         max_file_mb: Largest sound file a visitor may send, in megabytes (10⁶ bytes).

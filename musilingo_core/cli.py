@@ -227,7 +227,7 @@ def _model_options(parser: argparse.ArgumentParser, model: bool = True) -> None:
         parser.add_argument(
             "--dtype",
             default="auto",
-            help="of the language model: auto, float32, bfloat16, float16",
+            help="of language model and MERT: auto, float32, bfloat16, float16",
         )
         parser.add_argument(
             "--weights", default="auto",

@@ -463,7 +463,8 @@ def load_engine(
         on_status: Told what is going on: a text, and its fraction if known.
         limits: What sound files are accepted.
         projection: A projection file instead of the model's own.
-        dtype: Of the language model: `auto`, `float32`, `bfloat16` or `float16`.
+        dtype: Of the language model and of MERT: `float32`, `bfloat16`, `float16`, or `auto`: what
+            the device multiplies fastest, and float32 for MERT.
         weights: That make tokens: `auto`, which are the fastest, `packed` as int8 on a processor,
             `plain`, or those of all the language model as `8bit` or `4bit`.
 

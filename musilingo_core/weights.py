@@ -189,7 +189,7 @@ def load_preset(
         device: Where it is to run.
         on_status: Told what is going on.
         projection: A projection file instead of the preset's own.
-        dtype: Of the language model; `served_dtype` by default.
+        dtype: Of the language model, `served_dtype` by default, and of MERT, by default float32.
         bits: Of the language model's weights, 8 or 4, for `quantize`.
 
     Raises:
@@ -201,7 +201,7 @@ def load_preset(
         on_status("Loading the model", None)
     model, processor = compose(encoder, language_model, preset.settings(), device, dtype)
     load_projection(model, processor, projection or preset.folder)
-    return _placed(model, device, bits), processor
+    return _placed(model, device, dtype, bits), processor
 
 
 def load_encoder(folder: str | Path, device: str = "auto") -> MusicEncoder:
@@ -251,7 +251,7 @@ def blank_model(
         return load_folder(folder, place)
     chosen = find_preset(preset)
     model, processor = compose(*_part_folders(chosen, on_status), chosen.settings(), place)
-    return model.to(place), processor
+    return _placed(model, place, None, None), processor
 
 
 def find_device(name: str) -> torch.device:
@@ -294,7 +294,7 @@ def load_folder(
 ) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
     """A model and its processor that `save_pretrained` wrote into one folder.
 
-    The encoder and the projection keep float32; arguments are those of `load_preset`.
+    musicnn and the projection keep float32; arguments are those of `load_preset`.
 
     Raises:
         CheckpointError: It is no such folder, or weights are missing or unexpected.
@@ -307,13 +307,22 @@ def load_folder(
         processor = MusiLingoProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(folder, detail="its processor cannot be read") from error
-    return _placed(model.eval(), device, bits), processor
+    return _placed(model.eval(), device, dtype, bits), processor
 
 
 def _placed(
-    model: MusiLingoForConditionalGeneration, device: torch.device, bits: int | None
+    model: MusiLingoForConditionalGeneration,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    bits: int | None,
 ) -> MusiLingoForConditionalGeneration:
-    """A model where it is to run, its language model quantized on the way there."""
+    """A model where it is to run, its language model quantized on the way there.
+
+    Who chooses a precision chooses it for MERT, too: half of it is twice as fast, but what it
+    hears strays (`benchmarks.encode`), so it is not taken unasked.
+    """
+    if dtype is not None and isinstance(model.audio_tower, MertEncoder):
+        model.audio_tower.to(dtype)
     if bits is not None:
         quantize(model.language_model, bits)
     return model.to(device)

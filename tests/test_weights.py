@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    PreTrainedTokenizerFast,
+)
 
 from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.engine import ChatEngine, load_engine
@@ -24,6 +29,7 @@ from musilingo_core.weights import (
     _bytes_in,
     _converted,
     _sha256,
+    compose,
     fetch,
     find_device,
     find_preset,
@@ -33,6 +39,7 @@ from musilingo_core.weights import (
     save_projection,
 )
 from tests.conftest import make_clip
+from tests.encoders.test_mert import publish
 
 
 @pytest.fixture
@@ -269,6 +276,26 @@ def test_precision_and_bits_of_the_language_model_may_be_chosen(
         load_engine(model=tmp_path, weights="light")
     with pytest.raises(ConfigError, match="cannot be packed"):  # heads of 8 values
         load_engine(model=tmp_path, device="cpu", weights="packed")
+
+
+def test_mert_hears_in_a_precision_that_is_chosen(
+    tiny_model: MusiLingoForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+) -> None:
+    mert, llama, folder = (tmp_path / name for name in ("mert", "llama", "pair"))
+    mert.mkdir()
+    publish(mert, stable=True)
+    tiny_model.language_model.save_pretrained(llama)
+    tokenizer.save_pretrained(llama)
+    model, processor = compose(mert, llama, {"audio_token": "<audio>"}, torch.device("cpu"))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for dtype in (torch.float32, torch.bfloat16):
+        loaded, _ = load_folder(folder, torch.device("cpu"), dtype)
+        assert loaded.audio_tower.dtype == loaded.language_model.dtype == dtype
+        assert loaded.multi_modal_projector.weight.dtype == torch.float32
+    assert load_folder(folder, torch.device("cpu"))[0].audio_tower.dtype == torch.float32
 
 
 def test_tied_bfloat16_words_and_a_float32_ear_come_back_from_their_folder(
