@@ -81,18 +81,10 @@ def _intrinsic(function: Callable[..., Any]) -> Any:
 
 def _compiled(function: Callable[..., Any]) -> Any:
     """Compiled when it is called first; kept on disk where a place can be written to."""
-    return _kept(njit(fastmath=FAST)(function))
-
-
-def _parallel(function: Callable[..., Any]) -> Any:
-    """Compiled as `_compiled` does, its `prange` in threads."""
-    return _kept(njit(fastmath=FAST, parallel=True)(function))
-
-
-def _kept(function: Any) -> Any:
+    compiled = njit(fastmath=FAST, parallel="prange" in function.__code__.co_names)(function)
     with suppress(RuntimeError):  # there is no such place: compiled anew in each process
-        function.enable_caching()
-    return function
+        compiled.enable_caching()
+    return compiled
 
 
 def _number(value: int) -> ir.Constant:
@@ -248,11 +240,9 @@ def _at(context: Any, address: Any) -> Any:
 
 @_intrinsic
 def _float(context: Any, value: Any) -> Any:
-    """float32 of a bfloat16, which stands in a uint16, or of a float32."""
+    """float32 of a bfloat16, which stands in a uint16."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        if signature.args[0] == types.float32:
-            return values[0]
         wide = builder.shl(builder.zext(values[0], _I32), ir.Constant(_I32, 16))
         return builder.bitcast(wide, _F32)
 
@@ -267,9 +257,6 @@ def _bits(context: Any, value: Any) -> Any:
         return builder.bitcast(values[0], _I32)
 
     return types.uint32(value), generate
-
-
-_FAST = {"reassoc", "contract", "arcp", "nsz"}  # infinity and NaN stay what they are
 
 
 @_compiled
@@ -457,7 +444,7 @@ def _stage(  # type: ignore[no-untyped-def]
         _add(found, ROWS * begin, ROWS * end, hidden)
 
 
-@_parallel
+@_compiled
 def _step(weights, frame, hidden, places, rooms, wide, threads):  # type: ignore[no-untyped-def]
     """(replies, rows of the head) logits; see `step`."""
     replies = hidden.shape[0]

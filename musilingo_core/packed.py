@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from musilingo_core import kernels
-from musilingo_core.kernels import AHEAD, LANES, ROWS, Frame, Weights
+from musilingo_core.kernels import LANES, ROWS, Frame, Weights
 from musilingo_core.llama import fits, rope_table
 
 TINY = 1e-12  # a row's scale where all of it is nothing
@@ -62,10 +62,15 @@ class PackedStep:
         Args:
             tokens: The newest token of each reply.
             caches: Each reply's states of all that stands before; they grow by one position.
+
+        Raises:
+            ValueError: A reply has come to the end of what the model can hold.
         """
         groups, size = self.head_shape
         like = self.embedding.new_empty(1, groups, 0, size)
         places = [cache.get_seq_length() for cache in caches]
+        if max(places) >= len(self.frame.cos):
+            raise ValueError(f"the language model holds {len(self.frame.cos)} tokens")
         rooms = [
             [layer.reserve(place + 1, like) for layer in cache.layers]
             for place, cache in zip(places, caches, strict=True)
@@ -131,8 +136,7 @@ def pack(matrices: Iterable[Tensor]) -> Weights:
         streams.append(packed(matrix))
         table.append((at, -(-len(matrix) // ROWS), matrix.shape[1]))
         at += len(streams[-1])
-    spare = np.zeros(AHEAD, np.uint8)  # may be asked for ahead of the end
-    return Weights(np.concatenate([*streams, spare]), np.array(table))
+    return Weights(np.concatenate(streams), np.array(table))
 
 
 def packed(matrix: Tensor) -> npt.NDArray[np.uint8]:

@@ -6,7 +6,7 @@ from transformers import DynamicCache, LlamaForCausalLM
 from musilingo_core import kernels
 from musilingo_core.decoder import Decoder
 from musilingo_core.errors import ConfigError
-from musilingo_core.kernels import AHEAD, ROWS
+from musilingo_core.kernels import ROWS
 from musilingo_core.llama import LlamaStep
 from musilingo_core.packed import PackedStep, can_pack, pack
 from musilingo_core.prefix_cache import empty_cache
@@ -94,7 +94,7 @@ def test_a_reply_may_begin_from_nothing_and_outgrow_its_room() -> None:
 
 
 def test_what_others_share_is_never_written_to() -> None:
-    model = llama()
+    model = llama(max_position_embeddings=300)
     step, cache = PackedStep(model), empty_cache(3)
     for token in range(5):
         step([token], [cache])
@@ -110,7 +110,7 @@ def test_weights_are_packed_in_blocks_of_rows_that_end_with_their_scales() -> No
     matrix = torch.arange(6 * 32.0).view(6, 32) - 50
     weights = pack([torch.ones(4, 16), matrix])
     assert weights.table.tolist() == [[0, 1, 16], [80, 2, 32]]
-    assert len(weights.stream) == 80 + 2 * (ROWS * 32 + 16) + AHEAD
+    assert len(weights.stream) == 80 + 2 * (ROWS * 32 + 16)
     for number, row in ((0, 2), (1, 1)):  # the sixth row
         block = weights.stream[80:][number * 144 :][:144]
         codes = block[:128].view(np.int8).reshape(2, ROWS, 16)[:, row].flatten()
@@ -140,6 +140,16 @@ def test_what_cannot_be_packed_takes_the_plain_step() -> None:
         Decoder(narrow, packed=True)
     model = llama()
     assert Decoder(model).packed and not Decoder(model, packed=False).packed
+
+
+def test_a_reply_ends_with_what_the_model_holds() -> None:
+    model = llama(max_position_embeddings=3)
+    step, cache = PackedStep(model), empty_cache(3)
+    for token in (5, 6, 7):
+        step([token], [cache])
+    with pytest.raises(ValueError, match="holds 3 tokens"):
+        step([8], [cache])
+    assert cache.get_seq_length() == 3
 
 
 def test_what_is_infinite_or_no_number_stays_so() -> None:
