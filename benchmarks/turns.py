@@ -4,7 +4,7 @@
 
 Ten questions about one song, answered side by side, turn by turn, in four ways:
 
-a. *ours*: states of earlier prompts are reused;
+a. *ours*: the song was heard before the first, and states of earlier prompts are reused;
 b. *whole prompt*: read anew each turn, as the original demo does;
 c. *everything*: the song is decoded and heard anew each turn, too, as most demos do;
 d. *limit*: the bare language model, whose cache is warm, reads the new words and nothing else.
@@ -59,10 +59,11 @@ def make_song(minutes: float, folder: Path) -> Path:
     return path
 
 
-def ask(engine: ChatEngine, path: Path, chat: Sequence[Message]) -> Timed:
-    """An engine's answer about a song, which it hears first where it does not know it."""
+def ask(engine: ChatEngine, chat: Sequence[Message], path: Path | None) -> Timed:
+    """An engine's answer about a song, which is to be heard first where a file is given."""
     begun = time.perf_counter()
-    engine.encode(path)
+    if path:
+        engine.encode(path)
     before_s = time.perf_counter() - begun
     reply = engine.reply(chat, GREEDY)
     text = reply.text()
@@ -126,9 +127,9 @@ def answer_all(engine: ChatEngine, path: Path) -> Iterator[dict[str, Any]]:
         chat.append(user(question, None if chat else song))
         everything = sharing(engine, FeatureCache(), PrefixCache(0))
         told = {
-            "ours": ask(ours, path, chat),
-            "whole prompt": ask(whole, path, chat),
-            "everything": ask(everything, path, chat),
+            "ours": ask(ours, chat, None),
+            "whole prompt": ask(whole, chat, None),
+            "everything": ask(everything, chat, path),
         }
         told["limit"] = bare(engine, chat, *told["ours"][2:])
         text = told["ours"][2]

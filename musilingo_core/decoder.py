@@ -72,16 +72,15 @@ class Decoder:
 
     @torch.inference_mode()
     def read(self, embeds: Tensor, cache: Cache) -> Tensor:
-        """(1, vocabulary) float32: logits of what follows a prompt.
+        """(1, vocabulary) float32: logits of what follows a prompt; to be called within `alone`.
 
         Args:
             embeds: (1, length, hidden), what of it the cache does not hold.
             cache: States of its beginning; grows.
         """
-        with self._alone():
-            outputs = self.language_model(
-                inputs_embeds=embeds, cache=cache, use_cache=True, logits_to_keep=1
-            )
+        outputs = self.language_model(
+            inputs_embeds=embeds, cache=cache, use_cache=True, logits_to_keep=1
+        )
         logits: Tensor = outputs.logits[:, -1].float()
         return logits
 
@@ -111,11 +110,11 @@ class Decoder:
 
     def together(self, tokens: Sequence[int], caches: Sequence[Cache]) -> Tensor:
         """(replies, vocabulary) float32: as `next`, for replies of one's own, in one pass."""
-        with self._alone():
+        with self.alone():
             return self._step(tokens, caches)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """While nobody else computes; before all steps, for a first token is waited for most."""
         with self._turn:
             self._readers += 1

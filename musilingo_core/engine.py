@@ -68,7 +68,7 @@ class Reply(Iterator[str]):
 
     Attributes:
         prompt_tokens: Tokens of the prompt, music included.
-        reused_tokens: How many of them were not computed, for an earlier prompt began with them.
+        reused_tokens: How many of them need not be computed, for an earlier prompt began with them.
         new_tokens: Tokens made so far.
         dropped_turns: Oldest turns left out of the prompt for want of room.
         first_token_s: Seconds from the question to the first token; None before it.
@@ -233,10 +233,9 @@ class ChatEngine:
         begun = time.perf_counter()
         prompt = self._prompt(messages, sampling)
         keys = position_keys(prompt, self.processor.form)
-        cache = self._known(keys)
-        reused = cache.get_seq_length()
-        tokens = self._tokens(prompt, keys, cache, sampling)
-        return Reply(prompt, tokens, self._stream(), begun, reused)
+        tokens = self._tokens(prompt, keys, sampling)
+        known = self.prefixes.longest(keys[:-1])
+        return Reply(prompt, tokens, self._stream(), begun, len(known) if known else 0)
 
     def replies(
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling = Sampling()
@@ -254,9 +253,7 @@ class ChatEngine:
         streams = [self._stream() for _ in prompts]
         texts, said = [""] * len(prompts), [list[int]() for _ in prompts]
         keys = [position_keys(prompt, self.processor.form) for prompt in prompts]
-        begun = [
-            self._read(*pair, self._known(pair[1])) for pair in zip(prompts, keys, strict=True)
-        ]
+        begun = [self._read(*pair) for pair in zip(prompts, keys, strict=True)]
         for number, token in decode_together(
             self.decoder,
             begun,
@@ -355,18 +352,22 @@ class ChatEngine:
         prefix = self.prefixes.longest(keys[:-1])  # the next token is foretold at the last
         return prefix.cache() if prefix else self.decoder.cache()
 
-    def _read(self, prompt: Prompt, keys: list[int], cache: Cache) -> tuple[Tensor, Cache]:
-        """Logits of what follows a prompt, and its states: others may go on from them."""
-        embeds = self._embeds(prompt)[:, cache.get_seq_length() :]
-        logits = self.decoder.read(embeds, cache)
-        self.prefixes.put(keys, cache)
+    def _read(self, prompt: Prompt, keys: list[int]) -> tuple[Tensor, Cache]:
+        """Logits of what follows a prompt, and its states: others may go on from them.
+
+        What is known of it is looked up when its turn has come: of many who ask at once about one
+        song, the first reads for all.
+        """
+        embeds = self._embeds(prompt)
+        with self.decoder.alone():
+            cache = self._known(keys)
+            logits = self.decoder.read(embeds[:, cache.get_seq_length() :], cache)
+            self.prefixes.put(keys, cache)
         return logits, cache
 
-    def _tokens(
-        self, prompt: Prompt, keys: list[int], cache: Cache, sampling: Sampling
-    ) -> Iterator[int]:
+    def _tokens(self, prompt: Prompt, keys: list[int], sampling: Sampling) -> Iterator[int]:
         """Token ids of a reply; nothing is computed before the first is asked for."""
-        logits, cache = self._read(prompt, keys, cache)
+        logits, cache = self._read(prompt, keys)
         said: list[int] = []
         try:
             for token in decode(self.decoder, logits, cache, sampling, *self._bounds()):

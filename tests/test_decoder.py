@@ -29,7 +29,8 @@ def begin(decoder: Decoder, tiny_model: MusiLingoForConditionalGeneration) -> Be
     def read(number: int) -> tuple[torch.Tensor, Cache]:
         ids = torch.arange(5 + number, 15 + 2 * number).unsqueeze(0)
         cache = decoder.cache()
-        return decoder.read(tiny_model.get_input_embeddings()(ids).detach(), cache), cache
+        with decoder.alone():
+            return decoder.read(tiny_model.get_input_embeddings()(ids).detach(), cache), cache
 
     return read
 

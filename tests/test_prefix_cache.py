@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from transformers import Cache
@@ -222,6 +224,24 @@ def test_a_closed_reply_leaves_states_that_others_use(
     reply.close()
     assert len(engine.prefixes) == 1
     assert told(engine, chat) == (told(forgetful(engine), chat)[0], reply.prompt_tokens - 1)
+
+
+def test_of_those_who_ask_at_once_the_first_reads_for_all(
+    engine: ChatEngine, songs: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = [user("What is it?", songs[0].clip_id)]
+    replies = [engine.reply(chat, GREEDY) for _ in range(4)]
+    read: list[int] = []
+    whole = engine.decoder.read
+
+    def noted(embeds: torch.Tensor, cache: Cache) -> torch.Tensor:
+        read.append(embeds.shape[1])
+        return whole(embeds, cache)
+
+    monkeypatch.setattr(engine.decoder, "read", noted)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(lambda reply: reply.text(), replies))) == 1
+    assert read == [replies[0].prompt_tokens, 1, 1, 1]
 
 
 def test_tokens_of_replies_are_remembered_up_to_a_number() -> None:

@@ -2,7 +2,6 @@
 // copied or edited, files too big stopped before they are sent, a drop anywhere, light or dark. It sends nothing.
 () => {
   const words = JSON.parse(document.getElementById("words").dataset.words);
-  document.documentElement.style.setProperty("--words-in-line", JSON.stringify(words.inLine));
   const find = (selector, root = document) => root.querySelector(selector);
   const label = (selector, text) =>
     document.querySelectorAll(selector).forEach((element) => {
@@ -42,8 +41,16 @@
     if (news.textContent !== text) news.textContent = text;
   };
 
+  // Gradio's own "queue: 2/3" is not shown, see page.css; its number is, in our words.
+  const tellPlace = () => {
+    const told = /(\d+)\/\d/.exec(find("#notice .progress-text")?.textContent ?? "");
+    const text = words.inLine.replace("{place}", told ? ` number ${told[1]}` : "");
+    document.documentElement.style.setProperty("--words-in-line", JSON.stringify(text));
+  };
+
   // Names and roles that Gradio leaves out
   const polish = () => {
+    tellPlace();
     label("#question .submit-button", words.send);
     label("#question .stop-button", words.stop);
     label("#song .upload-container", words.drop);
@@ -84,7 +91,7 @@
     planned = true;
     setTimeout(() => { planned = false; polish(); }, 60);
   };
-  new MutationObserver(plan).observe(document.body, { childList: true, subtree: true });
+  new MutationObserver(plan).observe(document.body, { childList: true, subtree: true, characterData: true });
   document.addEventListener("click", plan);
   polish();
 

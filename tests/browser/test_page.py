@@ -546,7 +546,7 @@ def test_a_visitor_in_line_is_told_so_and_served(
     expect(first.locator(".bot.message")).to_contain_text("1 2")
     start_asking(second, "Is it loud?")
     in_line = "getComputedStyle(document.querySelector('#notice .wrap'), '::after').content"
-    second.wait_for_function(f"{in_line}.includes('in line')")
+    second.wait_for_function(f"{in_line}.includes('yours is number 1 in line')")
     second.locator(".stop-button").click()
     expect(second.locator("#notice")).to_have_text(content.STOPPED)
     expect(second.locator("#notice .wrap")).to_be_hidden()
