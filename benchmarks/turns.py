@@ -31,7 +31,7 @@ from benchmarks.reports import write_report
 from musilingo_core import ChatEngine, Sampling, assistant, load_engine, user
 from musilingo_core.audio import AudioLimits, read_blocks
 from musilingo_core.features import FeatureCache
-from musilingo_core.prefix_cache import PrefixCache
+from musilingo_core.prefix_cache import PrefixCache, position_keys
 from musilingo_core.prompt import Message
 
 EXAMPLES = Path("assets/examples")
@@ -118,6 +118,14 @@ def bare(engine: ChatEngine, chat: Sequence[Message], text: str, tokens: int) ->
     return first_s, time.perf_counter() - start, text, tokens
 
 
+def strayed(ours: ChatEngine, whole: ChatEngine, chat: Sequence[Message]) -> float:
+    """How far logits stray after a prompt whose beginning was known, in standard deviations."""
+    prompt = ours.processor.fit(chat, ours.clip, ours.context_tokens, ours.said)
+    keys = position_keys(prompt, ours.processor.form)
+    known, anew = (engine._read(prompt, keys)[0] for engine in (ours, whole))
+    return float((known - anew).abs().max() / anew.std())
+
+
 def answer_all(engine: ChatEngine, path: Path) -> Iterator[dict[str, Any]]:
     """A row for each turn and way: the same conversation, in turn."""
     ours = sharing(engine, engine.cache, PrefixCache())
@@ -132,10 +140,10 @@ def answer_all(engine: ChatEngine, path: Path) -> Iterator[dict[str, Any]]:
             "everything": ask(everything, chat, path),
         }
         told["limit"] = bare(engine, chat, *told["ours"][2:])
-        text = told["ours"][2]
+        text, apart = told["ours"][2], strayed(ours, whole, chat)
         for way, (first_s, total_s, said, _) in told.items():
             row = {"turn": turn, "way": way, "first_s": first_s, "total_s": total_s}
-            yield row | {"alike": said == text}
+            yield row | {"alike": said == text, "strayed": apart}
         chat.append(assistant(text))
 
 
@@ -158,9 +166,12 @@ def table(rows: Sequence[dict[str, Any]], minutes: Sequence[float]) -> str:
                 cells.append(f"{ratio(later, this, this | {'way': other}):.3g}")
             lines.append(f"| {length:g} min | {way} | {' | '.join(cells)} |")
     alike = [row["alike"] for row in rows if row["way"] == "whole prompt"]
+    apart = [row["strayed"] for row in later]
     lines += [
         "",
-        f"Of {len(alike)} answers {sum(alike)} are the same where the prompt is read anew.",
+        f"Of {len(alike)} answers {sum(alike)} are the same where the prompt is read anew. Logits "
+        f"after it differ by {statistics.median(apart):.3f} of their standard deviation (the most "
+        f"of all words, median over turns; at most {max(apart):.3f}).",
     ]
     lines += ["", "| first token of ours | ratio |", "|---|--:|"]
     ours = {"way": "ours"}
