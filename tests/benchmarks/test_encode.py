@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,14 @@ def test_the_measuring_process_prints_what_it_found(
     monkeypatch.setattr("sys.argv", words)
     benchmark.main()
     assert set(json.loads(capsys.readouterr().out)) == {"seconds", "bytes"}
+
+
+@pytest.mark.starter
+def test_memory_is_that_of_the_measuring_process(starter_or_skip: None, wav: Writer) -> None:
+    waste = np.ones(150_000_000)  # 1.2 GB, of the process that asks
+    del waste
+    found = benchmark.measure_apart((STARTER, 0.1, OURS), wav(tone(6)))
+    assert 2e6 < found["bytes"] < 1e9
 
 
 def test_plain_is_beside_ours_of_the_same_round() -> None:
