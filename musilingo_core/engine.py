@@ -47,7 +47,6 @@ from musilingo_core.weights import (
     find_preset,
     load_folder,
     load_preset,
-    load_projection,
 )
 
 # Kinds of weights that make tokens: whether they are packed, and bits of all the language model's.
@@ -479,9 +478,7 @@ def load_engine(
         raise ConfigError(f"There are no weights “{weights}”; choose {', '.join(WEIGHTS)}.")
     packed, bits = WEIGHTS[weights]
     if model is not None:
-        loaded, processor = load_folder(model, place, kind, bits)
-        if projection is not None:
-            load_projection(loaded, processor, projection)
+        loaded, processor = load_folder(model, place, projection, kind, bits)
         name, licences = Path(model).name, tuple[tuple[str, str], ...]()
     else:
         chosen = find_preset(preset)

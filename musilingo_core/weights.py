@@ -289,6 +289,7 @@ def find_dtype(name: str) -> torch.dtype | None:
 def load_folder(
     folder: str | Path,
     device: torch.device,
+    projection: str | Path | None = None,
     dtype: torch.dtype | None = None,
     bits: int | None = None,
 ) -> tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]:
@@ -307,6 +308,8 @@ def load_folder(
         processor = MusiLingoProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(folder, detail="its processor cannot be read") from error
+    if projection is not None:  # its adapters, too, before weights are quantized
+        load_projection(model, processor, projection)
     return _placed(model.eval(), device, dtype, bits), processor
 
 

@@ -24,9 +24,9 @@ from musilingo_core.features import pool
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.schedule import TrainingConfig
-from musilingo_core.weights import compose
 from tests.conftest import make_clip, tone
 from tests.encoders.test_mert import publish
+from tests.test_weights import save_pair
 
 Writer = Callable[..., Path]
 Output = pytest.CaptureFixture[str]
@@ -253,14 +253,7 @@ def test_a_mert_and_any_llama_go_the_same_road(
 ) -> None:
     """Composed, taught captions, then questions, each sound heard once, and asked."""
     monkeypatch.setenv("MUSILINGO_CACHE", str(tmp_path / "cache"))
-    mert, llama, folder = (tmp_path / name for name in ("mert", "llama", "pair"))
-    mert.mkdir()
-    publish(mert, stable=True)
-    tiny_model.language_model.save_pretrained(llama)
-    tokenizer.save_pretrained(llama)
-    model, processor = compose(mert, llama, {"audio_token": "<audio>"}, torch.device("cpu"))
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    folder = save_pair(tiny_model, tokenizer, tmp_path)
     for seconds in (4, 6):
         wav(tone(seconds, 24_000), 24_000, name=f"{seconds}.wav")
     for stage, question in (("one", ""), ("two", "How long is it?")):

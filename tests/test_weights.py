@@ -278,21 +278,29 @@ def test_precision_and_bits_of_the_language_model_may_be_chosen(
         load_engine(model=tmp_path, device="cpu", weights="packed")
 
 
+def save_pair(
+    model: MusiLingoForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> Path:
+    """The folder of a tiny MERT joined with a model's language model."""
+    mert, llama, folder = (tmp_path / name for name in ("mert", "llama", "pair"))
+    mert.mkdir()
+    publish(mert, stable=True)
+    model.language_model.save_pretrained(llama)
+    tokenizer.save_pretrained(llama)
+    pair, processor = compose(mert, llama, {"audio_token": "<audio>"}, torch.device("cpu"))
+    pair.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
 def test_mert_hears_in_a_precision_that_is_chosen(
     tiny_model: MusiLingoForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
     tmp_path: Path,
 ) -> None:
-    mert, llama, folder = (tmp_path / name for name in ("mert", "llama", "pair"))
-    mert.mkdir()
-    publish(mert, stable=True)
-    tiny_model.language_model.save_pretrained(llama)
-    tokenizer.save_pretrained(llama)
-    model, processor = compose(mert, llama, {"audio_token": "<audio>"}, torch.device("cpu"))
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    folder = save_pair(tiny_model, tokenizer, tmp_path)
     for dtype in (torch.float32, torch.bfloat16):
-        loaded, _ = load_folder(folder, torch.device("cpu"), dtype)
+        loaded, _ = load_folder(folder, torch.device("cpu"), dtype=dtype)
         assert loaded.audio_tower.dtype == loaded.language_model.dtype == dtype
         assert loaded.multi_modal_projector.weight.dtype == torch.float32
     assert load_folder(folder, torch.device("cpu"))[0].audio_tower.dtype == torch.float32
