@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from musilingo_core.adapter import add_adapter, save_adapter
 from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.engine import ChatEngine, load_engine
 from musilingo_core.errors import CheckpointError, ConfigError, WeightsUnavailable
@@ -276,6 +277,29 @@ def test_precision_and_bits_of_the_language_model_may_be_chosen(
         load_engine(model=tmp_path, weights="light")
     with pytest.raises(ConfigError, match="cannot be packed"):  # heads of 8 values
         load_engine(model=tmp_path, device="cpu", weights="packed")
+
+
+def test_adapters_of_a_projection_are_in_the_quantized_weights(
+    tiny_model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    own, run = tmp_path / "own", tmp_path / "run"
+    tiny_model.save_pretrained(own)
+    processor.save_pretrained(own)
+    add_adapter(tiny_model.language_model, 2, 0)
+    for name, parameter in tiny_model.language_model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter.data)
+    save_adapter(tiny_model.language_model, run / "adapter")
+    save_projection(tiny_model, run / "projection.safetensors")
+    given = {"projection": run, "dtype": torch.float32}
+    plain, eight = (
+        load_folder(own, torch.device("cpu"), bits=bits, **given)[0].language_model  # type: ignore[arg-type]
+        for bits in (None, 8)
+    )
+    true, found = (each.model.layers[1].mlp.up_proj.weight for each in (plain, eight))
+    assert found.dtype == torch.int8
+    most = float(true.detach().abs().max()) / 99
+    assert torch.allclose(found * found.SCB[:, None] / 127, true, atol=most)
 
 
 def save_pair(
