@@ -38,8 +38,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     SMALL: {},
     LARGE: {
         "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
-        "num_attention_heads": 16, "do_stable_layer_norm": True, "feat_extract_norm": "layer",
-        "conv_bias": False,
+        "num_attention_heads": 16, "do_stable_layer_norm": True,
     },
 }  # fmt: skip
 Case = tuple[str, float, str]  # encoder, minutes, way

@@ -28,7 +28,7 @@ from tests.test_audio import Writer
 @pytest.fixture
 def song(wav: Writer, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Twenty seconds, for encoders that are tiny."""
-    shape = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
+    shape = {"do_stable_layer_norm": True}
     monkeypatch.setattr(benchmark, "SHAPES", {LARGE: SMALL | shape})
     return wav(tone(20, 24_000), 24_000)
 
