@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 ROWS = 4  # of a block
 LANES = 16  # values multiplied at once
-TOGETHER = 4  # replies for which a block is unpacked once
+TOGETHER = 6  # most replies for which a block is unpacked once; more would not stay in registers
 STAGES = ("attend", "look", "merge", "widen", "narrow")  # of a layer
 FAST = {"reassoc", "contract", "arcp", "nsz"}  # infinity and NaN stay what they are
 AHEAD = 8192  # bytes: how far before its use a weight is asked for
@@ -176,7 +176,7 @@ def _product(replies: int) -> Any:
     return product
 
 
-_for_one, _for_some = _product(1), _product(TOGETHER)
+_for_1, _for_2, _for_3, _for_4, _for_5, _for_6 = map(_product, range(1, TOGETHER + 1))
 
 
 def _states(builder: Any, kind: Any, base: Any, index: Any) -> Any:
@@ -286,20 +286,32 @@ def _normed(hidden, eps):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def _block(stream, values, four, at, steps, reply, count):  # type: ignore[no-untyped-def]
+    """A block's rows for some replies."""
+    if count == 1:
+        _for_1(stream, values, four, at, steps, reply)
+    elif count == 2:
+        _for_2(stream, values, four, at, steps, reply)
+    elif count == 3:
+        _for_3(stream, values, four, at, steps, reply)
+    elif count == 4:
+        _for_4(stream, values, four, at, steps, reply)
+    elif count == 5:
+        _for_5(stream, values, four, at, steps, reply)
+    else:
+        _for_6(stream, values, four, at, steps, reply)
+
+
+@_compiled
 def _multiply(weights, number, values, begin, end, out):  # type: ignore[no-untyped-def]
     """Writes the rows of a product's blocks from `begin` to `end` into (replies, rows)."""
     at, _, inputs = weights.table[number]
     replies, steps, size = values.shape[0], inputs // LANES, ROWS * (inputs + 4)
     four = np.empty((replies, ROWS), np.float32)
     for block in range(begin, end):
-        reply = 0
-        while reply < replies:
-            if replies - reply < TOGETHER:
-                _for_one(weights.stream, values, four, at + block * size, steps, reply)
-                reply += 1
-            else:
-                _for_some(weights.stream, values, four, at + block * size, steps, reply)
-                reply += TOGETHER
+        for reply in range(0, replies, TOGETHER):
+            count = min(TOGETHER, replies - reply)
+            _block(weights.stream, values, four, at + block * size, steps, reply, count)
         for reply in range(replies):
             for row in range(ROWS):
                 out[reply, ROWS * block + row] = four[reply, row]
