@@ -17,7 +17,7 @@ class MusiLingoProcessor(ProcessorMixin):
     """Tokenizer and prompt format of one model; saved beside its weights.
 
     Args:
-        tokenizer: The language model's, with a chat template.
+        tokenizer: The language model's.
         audio_token: The placeholder's text, one token of the tokenizer.
         tokens_per_row: See `MusiLingoConfig`.
         segments: See `MusiLingoConfig`.
@@ -25,7 +25,8 @@ class MusiLingoProcessor(ProcessorMixin):
         before_clip: See `PromptFormat`.
         after_clip: See `PromptFormat`.
         stop_strings: Texts that end a reply, beside the tokenizer's end tokens.
-        chat_template: Used instead of the tokenizer's own.
+        replies_apart: See `PromptFormat`.
+        chat_template: See `PromptFormat`; the tokenizer's own by default.
     """
 
     attributes = ["tokenizer"]
@@ -41,13 +42,15 @@ class MusiLingoProcessor(ProcessorMixin):
         before_clip: str = "",
         after_clip: str = "\n",
         stop_strings: Sequence[str] = (),
+        replies_apart: bool = True,
         chat_template: str | None = None,
     ) -> None:
+        chat_template = chat_template or getattr(tokenizer, "chat_template", None)
         super().__init__(tokenizer, chat_template=chat_template)
         self.audio_token = audio_token
         self.tokens_per_row, self.segments = tokens_per_row, segments
         self.system, self.before_clip, self.after_clip = system, before_clip, after_clip
-        self.stop_strings = tuple(stop_strings)
+        self.stop_strings, self.replies_apart = tuple(stop_strings), replies_apart
 
     @property
     def form(self) -> PromptFormat:
@@ -68,6 +71,8 @@ class MusiLingoProcessor(ProcessorMixin):
             system=self.system,
             before_clip=self.before_clip,
             after_clip=self.after_clip,
+            chat_template=self.chat_template,
+            replies_apart=self.replies_apart,
         )
 
     def settings(self) -> dict[str, Any]:
@@ -76,6 +81,10 @@ class MusiLingoProcessor(ProcessorMixin):
         settings = {name: getattr(self, name) for name in names}
         if self.stop_strings:
             settings["stop_strings"] = list(self.stop_strings)
+        if not self.replies_apart:
+            settings["replies_apart"] = False
+        if self.chat_template != self.tokenizer.chat_template:
+            settings["chat_template"] = self.chat_template
         return settings
 
     def render(self, messages: Sequence[Message], find_clip: Callable[[str], Clip]) -> Prompt:

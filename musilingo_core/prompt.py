@@ -8,8 +8,8 @@ A conversation is a list of messages, plain JSON:
 A clip part may carry `start_s` and `end_s`: then it is an excerpt. A text part may carry `options`,
 answers to choose from, which are listed below it. Where the text after a clip
 names a moment (“at 1:10”), the renderer places that moment's music before the question by itself.
-The words around the turns come from the tokenizer's own chat template; what people type is never
-read as template or as special token.
+The words around the turns come from a chat template, the tokenizer's own by default; what people
+type is never read as template or as special token.
 """
 
 import re
@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from jinja2 import TemplateError
 from torch import Tensor
 
 from musilingo_core.configuration import pooled_rows
-from musilingo_core.errors import ContextTooLong, PromptError
+from musilingo_core.errors import ConfigError, ContextTooLong, PromptError
 from musilingo_core.features import Clip
 from musilingo_core.times import Span, find_spans
 
@@ -45,8 +46,12 @@ class PromptFormat:
         segments: See `MusiLingoConfig.segments`.
         system: Instructions that open every conversation; empty for none. Without a system turn
             some chat templates insert one of their own.
-        before_clip: Text in front of a clip.
-        after_clip: Text behind a clip.
+        before_clip: Text in front of a clip that something is asked about.
+        after_clip: Text behind such a clip.
+        chat_template: Jinja, as transformers has it; None for the tokenizer's own. Beside `role`
+            and `content` a message has `asks`, false for music that a caption is wanted of.
+        replies_apart: Whether earlier replies are pieces of their own for the tokenizer, as they
+            were when they were said, or run into the words around them.
     """
 
     audio_token_id: int
@@ -55,6 +60,8 @@ class PromptFormat:
     system: str = ""
     before_clip: str = ""
     after_clip: str = "\n"
+    chat_template: str | None = None
+    replies_apart: bool = True
 
 
 @dataclass
@@ -129,20 +136,42 @@ def render(
     if form.system and messages[0]["role"] != "system":
         opening = {"role": "system", "content": [{"type": "text", "text": form.system}]}
         messages = [opening, *messages]
-    template = tokenizer.apply_chat_template(
-        [{"role": m["role"], "content": f"\0{i}\0"} for i, m in enumerate(messages)],
-        tokenize=False,
-        add_generation_prompt=messages[-1]["role"] == "user",
-    )
-    prompt, song, spoken = Prompt(), None, False
-    for number, piece in enumerate(_SLOT.split(template)):
-        if number % 2 == 0:  # the template's own words; the first token after a reply ends it
-            prompt.add(_tokens(tokenizer, piece), learn=1 if spoken else 0)
+    pieces, song = _Pieces(tokenizer, form), None
+    for number, piece in enumerate(_SLOT.split(_framed(messages, tokenizer, form))):
+        if number % 2 == 0:
+            pieces.frame(piece)
+            continue
+        message = messages[int(piece)]
+        if message["role"] == "assistant":
+            text = "".join(part["text"] for part in message["content"])
+            pieces.reply(text, said(text), last=message is messages[-1])
         else:
-            message = messages[int(piece)]
-            spoken = message["role"] == "assistant"
-            song = _add_message(prompt, message, song, find_clip, tokenizer, form, said)
-    return prompt
+            song = _add_message(pieces, message, song, find_clip)
+    return pieces.whole()
+
+
+def _framed(messages: Sequence[Message], tokenizer: Any, form: PromptFormat) -> str:
+    """The chat template's words, with numbered slots for what the messages say.
+
+    Raises:
+        ConfigError: There is no template, or it refuses these roles.
+    """
+    template = form.chat_template or tokenizer.chat_template
+    if template is None:
+        raise ConfigError("The tokenizer has no chat template; please name one.")
+    try:
+        framed: str = tokenizer.apply_chat_template(
+            [
+                {"role": m["role"], "content": f"\0{i}\0", "asks": _asks(m)}
+                for i, m in enumerate(messages)
+            ],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=messages[-1]["role"] == "user",
+        )
+    except TemplateError as error:
+        raise ConfigError(f"The chat template refuses this conversation: {error}.") from error
+    return framed
 
 
 def fit(
@@ -267,58 +296,119 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def _asks(message: Message) -> bool:
+    """Whether a message has words; music alone asks for a caption."""
+    return any(part["type"] == "text" for part in message["content"])
+
+
 def _add_message(
-    prompt: Prompt,
-    message: Message,
-    song: Clip | None,
-    find_clip: Callable[[str], Clip],
-    tokenizer: Any,
-    form: PromptFormat,
-    said: Said,
+    pieces: "_Pieces", message: Message, song: Clip | None, find_clip: Callable[[str], Clip]
 ) -> Clip | None:
-    """Appends one message's content; gives the song that later questions are about."""
-    spoken = message["role"] == "assistant"
+    """Appends a user's or the system's content; gives the song that later questions are about."""
     for part in message["content"]:
         if part["type"] == "clip":
             clip = find_clip(part["clip_id"])
             if "start_s" in part:
-                _add_excerpt(prompt, clip, Span(part["start_s"], part["end_s"]), tokenizer, form)
+                _add_excerpt(pieces, clip, Span(part["start_s"], part["end_s"]))
             else:
                 song = clip
-                _add_music(prompt, clip.features, form, tokenizer)
+                pieces.music(clip.features, framed=_asks(message))
             continue
         if song is not None and message["role"] == "user":
             for span in find_spans(part["text"], song.duration_s):
-                _add_excerpt(prompt, song, span, tokenizer, form)
-        text = part["text"] + listed(part.get("options", ()))
-        ids = (said(text) if spoken else None) or _tokens(tokenizer, text, plain=True)
-        prompt.add(ids, learn=len(ids) if spoken else 0)
+                _add_excerpt(pieces, song, span)
+        pieces.text(part["text"] + listed(part.get("options", ())))
     return song
 
 
-def _add_excerpt(
-    prompt: Prompt, clip: Clip, span: Span, tokenizer: Any, form: PromptFormat
-) -> None:
+def _add_excerpt(pieces: "_Pieces", clip: Clip, span: Span) -> None:
     """One row for a moment, under its time."""
-    prompt.add(_tokens(tokenizer, f"{span}: ", plain=True))
-    row = clip.part(span.start_s, span.end_s).features.mean(0, keepdim=True)
-    _add_music(prompt, row, form, tokenizer)
+    pieces.text(f"{span}: ")
+    pieces.music(clip.part(span.start_s, span.end_s).features.mean(0, keepdim=True))
 
 
-def _add_music(prompt: Prompt, features: Tensor, form: PromptFormat, tokenizer: Any) -> None:
-    prompt.add(_tokens(tokenizer, form.before_clip))
-    rows = pooled_rows(len(features), form.segments)
-    prompt.add([form.audio_token_id] * (rows * form.tokens_per_row))
-    prompt.add(_tokens(tokenizer, form.after_clip))
-    prompt.audio_features.append(features)
+class _Pieces:
+    """A prompt in the making, of pieces that the tokenizer gets as wholes.
+
+    A piece ends where music or a special token stands, and where a reply begins: there the model
+    began, too. The last reply shares its piece with the words that end it, as in training.
+    """
+
+    def __init__(self, tokenizer: Any, form: PromptFormat) -> None:
+        self._tokenizer, self._form = tokenizer, form
+        self._prompt = Prompt()
+        self._piece = ""
+        self._spoken = False  # whether the piece is the model's own
+        self._ending = False  # whether the next token is one that ends a reply
+
+    def frame(self, words: str) -> None:
+        """Appends words of the format itself, which may be special tokens."""
+        specials = {
+            token.content: id
+            for id, token in self._tokenizer.added_tokens_decoder.items()
+            if token.special
+        }
+        pattern = "|".join(re.escape(word) for word in sorted(specials, key=len, reverse=True))
+        for number, part in enumerate(re.split(f"({pattern})", words) if pattern else [words]):
+            if number % 2:
+                self._end_piece()
+                self._add([specials[part]])
+            else:
+                self.text(part)
+
+    def text(self, words: str) -> None:
+        """Appends words, whatever they say."""
+        self._piece += words
+
+    def music(self, features: Tensor, framed: bool = True) -> None:
+        """Appends placeholders of a clip's music, with the format's words around it or without."""
+        if framed:
+            self.frame(self._form.before_clip)
+        self._end_piece()
+        rows = pooled_rows(len(features), self._form.segments)
+        self._add([self._form.audio_token_id] * (rows * self._form.tokens_per_row))
+        self._prompt.audio_features.append(features)
+        if framed:
+            self.frame(self._form.after_clip)
+
+    def reply(self, text: str, ids: Sequence[int] | None, last: bool) -> None:
+        """Appends what the model said, by its ids where they are known, or is to say.
+
+        Where replies run into the words around them, only the last one is learnt.
+        """
+        if not (last or self._form.replies_apart):
+            self.text(text)
+            return
+        self._end_piece()
+        self._spoken, self._ending = True, False
+        if last and not ids:
+            self._piece = text
+        else:
+            self._add(ids or _tokens(self._tokenizer, text))
+            self._spoken, self._ending = False, True
+
+    def whole(self) -> Prompt:
+        """The prompt, its last piece ended."""
+        self._end_piece()
+        return self._prompt
+
+    def _end_piece(self) -> None:
+        self._add(_tokens(self._tokenizer, self._piece))
+        self._ending = self._ending or self._spoken
+        self._piece, self._spoken = "", False
+
+    def _add(self, ids: Sequence[int]) -> None:
+        learnt = len(ids) if self._spoken else int(self._ending and bool(ids))
+        self._ending = self._ending and not ids
+        self._prompt.add(ids, learnt)
 
 
-def _tokens(tokenizer: Any, text: str, plain: bool = False) -> list[int]:
-    """Token ids of a piece of text; `plain` text cannot contain special tokens."""
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a piece of text, in which there are no special tokens, whatever it says."""
     if not text:
         return []
     with _tokenizing:
         ids: list[int] = tokenizer(
-            text, add_special_tokens=False, split_special_tokens=plain
+            text, add_special_tokens=False, split_special_tokens=True
         ).input_ids
     return ids

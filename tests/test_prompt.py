@@ -69,7 +69,7 @@ def test_a_caption_follows_music_without_a_question(tokenizer: Any) -> None:
     prompt = render(Example("song", (("", "A waltz."),)).messages(), find, tokenizer, FORM)
     assert shown(tokenizer, prompt.ids) == (
         "<|im_start|>system\nListen.<|im_end|>\n"
-        "<|im_start|>user\n♪♪♪♪♪♪♪♪\n<|im_end|>\n"
+        "<|im_start|>user\n♪♪♪♪♪♪♪♪<|im_end|>\n"
         "<|im_start|>assistant\nA waltz.<|im_end|>\n"
     )
     with pytest.raises(PromptError, match="empty"):
