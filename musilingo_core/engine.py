@@ -28,6 +28,8 @@ from musilingo_core.features import Clip, FeatureCache, clip_id
 from musilingo_core.generation import TextStream, decode, decode_together
 from musilingo_core.likelihood import mean_log_likelihoods
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
+from musilingo_core.models import Source
+from musilingo_core.placement import Placement, find_device, find_dtype
 from musilingo_core.prefix_cache import PrefixCache, SaidTokens, position_keys
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import (
@@ -40,14 +42,8 @@ from musilingo_core.prompt import (
     without_oldest,
 )
 from musilingo_core.sampling import Sampling
-from musilingo_core.weights import (
-    cache_folder,
-    find_device,
-    find_dtype,
-    find_preset,
-    load_folder,
-    load_preset,
-)
+from musilingo_core.storage import OnStatus, cache_folder
+from musilingo_core.weights import load_model
 
 # Kinds of weights that make tokens: whether they are packed, and bits of all the language model's.
 WEIGHTS: dict[str, tuple[bool | None, int | None]] = {
@@ -447,47 +443,56 @@ def load_engine(
     preset: str = "starter",
     *,
     model: str | Path | None = None,
-    device: str = "auto",
-    on_status: Callable[[str, float | None], None] | None = None,
-    limits: AudioLimits = AudioLimits(),
+    encoder: str | Path | None = None,
+    language_model: str | Path | None = None,
     projection: str | Path | None = None,
+    prompt: str | None = None,
+    device: str = "auto",
+    encoder_device: str | None = None,
     dtype: str = "auto",
     weights: str = "auto",
+    on_status: OnStatus | None = None,
+    limits: AudioLimits = AudioLimits(),
 ) -> ChatEngine:
-    """An engine by preset, or from a folder that `save_pretrained` wrote.
+    """An engine by preset, of a whole model, or of parts; each a folder or the Hub's `OWNER/NAME`.
 
     Args:
         preset: Name of a preset.
-        model: Folder of a model and its processor, instead of the preset.
+        model: A whole model instead, in this project's own layout or in the published one.
+        encoder: With `language_model`, parts instead.
+        language_model: A LLaMA with its tokenizer.
+        projection: A projection instead of the model's own.
+        prompt: Name of a prompt form instead of the model's own.
         device: `auto`, `cpu`, `cuda`, `cuda:1` …
-        on_status: Told what is going on: a text, and its fraction if known.
-        limits: What sound files are accepted.
-        projection: A projection file instead of the model's own.
+        encoder_device: Of the encoder, where it is another.
         dtype: Of the language model and of MERT: `float32`, `bfloat16`, `float16`, or `auto`: what
             the device multiplies fastest, and float32 for MERT.
         weights: That make tokens: `auto`, which are the fastest, `packed` as int8 on a processor,
             `plain`, or those of all the language model as `8bit` or `4bit`.
+        on_status: Told what is going on: a text, and its fraction if known.
+        limits: What sound files are accepted.
 
     Raises:
         WeightsUnavailable: No source has the weights.
         CheckpointError: Weights do not fit.
-        ConfigError: There is no such preset, device, dtype or kind of weights.
+        ConfigError: There is no such preset, prompt form, device, dtype or kind of weights.
     """
-    place, kind = find_device(device), find_dtype(dtype)  # before minutes of loading
     if weights not in WEIGHTS:
         raise ConfigError(f"There are no weights “{weights}”; choose {', '.join(WEIGHTS)}.")
     packed, bits = WEIGHTS[weights]
-    if model is not None:
-        loaded, processor = load_folder(model, place, projection, kind, bits)
-        name, licences = Path(model).name, tuple[tuple[str, str], ...]()
-    else:
-        chosen = find_preset(preset)
-        loaded, processor = load_preset(chosen, place, on_status, projection, kind, bits)
-        name, licences = chosen.name, chosen.licences
-    if projection is not None:  # what is measured must not pass for the preset
-        name += f" with {Path(projection).name}"
+    placement = Placement(  # before minutes of loading
+        find_device(device),
+        find_dtype(dtype),
+        bits,
+        packed,
+        None if encoder_device is None else find_device(encoder_device),
+    )
+    source = Source(preset, model, encoder, language_model, projection, prompt)
+    loaded, processor = load_model(source, placement, on_status)
     cache = FeatureCache(cache_folder() / "features")
     if on_status:
         on_status("Preparing the model for this machine", None)  # slow for the first time only
     decoder = Decoder(loaded.language_model, packed)
-    return ChatEngine(loaded, processor, name, cache, limits, licences, decoder=decoder)
+    return ChatEngine(
+        loaded, processor, source.name, cache, limits, source.licences, decoder=decoder
+    )

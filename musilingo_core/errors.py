@@ -11,6 +11,7 @@
     │   └── ContextTooLong       one single turn does not fit the model
     ├── ConfigError
     ├── CheckpointError          weights missing, unexpected or of the wrong shape
+    ├── NotEnoughMemory          a model does not fit where it is to run
     ├── ManifestError            a line of training or test data cannot be used
     ├── ResourceMissing          a metric needs a package or data that is not here
     └── WeightsUnavailable       no source could give the weights
@@ -132,6 +133,28 @@ class CheckpointError(MusiLingoError):
                 shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
                 parts.append(f"{word}: {shown}")
         super().__init__(f"The weights in {where} do not fit the model ({'; '.join(parts)}).")
+
+
+class NotEnoughMemory(MusiLingoError):
+    """A model does not fit where it is to run.
+
+    Args:
+        needed: Bytes.
+        free: Bytes that there are.
+        where: The device.
+        fitting: (options, bytes) of ways to run it that would fit.
+    """
+
+    def __init__(
+        self, needed: int, free: int, where: str, fitting: Iterable[tuple[str, int]]
+    ) -> None:
+        self.needed, self.free, self.fitting = needed, free, tuple(fitting)
+        ways = [f"{options} ({size / 1e9:.1f} GB)" for options, size in self.fitting]
+        advice = f"these would fit: {', '.join(ways)}" if ways else "nothing of it would fit here"
+        super().__init__(
+            f"The model needs {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free on "
+            f"{where}; {advice}."
+        )
 
 
 class ManifestError(MusiLingoError):

@@ -6,10 +6,8 @@ Kept are the encoder's rows *before* the projection, so a newly trained projecti
 import hashlib
 import logging
 import os
-import shutil
 import tempfile
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,13 +20,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from musilingo_core.errors import ClipNotFound
+from musilingo_core.storage import tidy
 
 logger = logging.getLogger(__name__)
 
 ID_DIGITS = 16  # hex digits of a clip id
 DECODING = 2  # raised when sound files are read otherwise, so that kept clips are heard anew
 MEGABYTE = 1_000_000
-STALE_S = 86_400  # a temporary file this old belongs to nobody
 
 
 @dataclass(frozen=True)
@@ -140,18 +138,6 @@ def load_clip(path: str | Path) -> Clip:
         raise ValueError("features are not finite float32 values")
     duration_s = float(metadata["duration_s"])
     return Clip(metadata["clip_id"], duration_s, features, times, metadata["fingerprint"])
-
-
-def tidy(folder: Path, pattern: str) -> None:
-    """Removes what killed processes left behind: matching files and folders older than a day."""
-    for left in folder.glob(pattern):
-        with suppress(FileNotFoundError):  # another process tidies too
-            if time.time() - left.stat().st_mtime < STALE_S:
-                continue
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink()
 
 
 class FeatureCache:

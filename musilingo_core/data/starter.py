@@ -37,7 +37,7 @@ from musilingo_core.encoders.musicnn import MusicnnEncoder
 from musilingo_core.engine import hear
 from musilingo_core.errors import ConfigError
 from musilingo_core.features import Clip, FeatureCache, clip_id
-from musilingo_core.weights import cache_folder
+from musilingo_core.storage import cache_folder
 
 ROW_S = 2.992  # seconds from one feature row to the next
 MOST_ROWS = 24  # of one song (72 s); longer clips are joined from up to eight

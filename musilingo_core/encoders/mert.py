@@ -6,12 +6,9 @@ published configurations. MusiLingo (arXiv 2309.08730) takes the mean over all h
 the mean over blocks of 325 frames.
 """
 
-import json
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from pickle import UnpicklingError  # what torch.load raises for a file that is none
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +17,7 @@ from transformers import AutoConfig, AutoModel, HubertConfig, HubertModel, PreTr
 from musilingo_core.audio import Waveform
 from musilingo_core.encoders.windows import Window, elastic_windows
 from musilingo_core.errors import CheckpointError
+from musilingo_core.folders import read_settings, read_state
 
 HOP = 320  # samples a frame (strides 5·2·2·2·2·2·2)
 FIELD = 400  # samples that one frame sees
@@ -43,6 +41,26 @@ class MertConfig(HubertConfig):
     do_normalize: bool = False
     frames_per_row: int = FRAMES_PER_ROW
     window_rows: int = 7
+
+    @classmethod
+    def from_published(cls, folder: str | Path) -> "MertConfig":
+        """Of a published MERT's (`mert_model`) or a HuBERT's folder; its weights are not needed.
+
+        Args:
+            folder: `config.json`, and perhaps `preprocessor_config.json`.
+
+        Raises:
+            CheckpointError: A file is missing or damaged.
+        """
+        settings = read_settings(folder)
+        for name in ("model_type", "architectures", "auto_map", "dtype", "torch_dtype"):
+            settings.pop(name, None)
+        config = cls(**settings)
+        if (Path(folder) / "preprocessor_config.json").is_file():
+            reader = read_settings(folder, "preprocessor_config.json")
+            config.sampling_rate = reader.get("sampling_rate", config.sampling_rate)
+            config.do_normalize = reader.get("do_normalize", config.do_normalize)
+        return config
 
     def geometry(self) -> dict[str, object]:
         """Settings that change what is heard without being weights."""
@@ -82,18 +100,11 @@ class MertEncoder(PreTrainedModel):
             CheckpointError: Files are missing, or weights are missing or unexpected.
         """
         folder = Path(folder)
-        settings = _json(folder / "config.json")
-        for name in ("model_type", "architectures", "auto_map", "dtype", "torch_dtype"):
-            settings.pop(name, None)
-        config = MertConfig(**settings)
-        if (folder / "preprocessor_config.json").is_file():
-            reader = _json(folder / "preprocessor_config.json")
-            config.sampling_rate = reader.get("sampling_rate", config.sampling_rate)
-            config.do_normalize = reader.get("do_normalize", config.do_normalize)
-        encoder = cls(config)
+        encoder = cls(MertConfig.from_published(folder))
+        state = {name.removeprefix("hubert."): value for name, value in read_state(folder).items()}
         # torch's own hook reads both spellings of the positional convolution.
         try:
-            loaded = encoder.model.load_state_dict(_state(folder), strict=False)
+            loaded = encoder.model.load_state_dict(state, strict=False)
         except RuntimeError as error:
             raise CheckpointError(folder, detail=str(error).splitlines()[-1].strip()) from error
         missing = [name for name in loaded.missing_keys if name != "masked_spec_embed"]
@@ -159,30 +170,6 @@ class MertEncoder(PreTrainedModel):
 def frames(samples: int) -> int:
     """Frames that HuBERT's convolutions make of so many samples."""
     return (samples - FIELD) // HOP + 1
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(path.parent, detail=f"{path.name} cannot be read") from error
-    return values
-
-
-def _state(folder: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    if (folder / "model.safetensors").is_file():
-        state = load_file(folder / "model.safetensors")
-    elif (folder / "pytorch_model.bin").is_file():
-        try:
-            state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-        except (RuntimeError, UnpicklingError, EOFError, LookupError, ValueError) as error:
-            raise CheckpointError(folder, detail="pytorch_model.bin is damaged") from error
-    else:
-        detail = "there is neither model.safetensors nor pytorch_model.bin"
-        raise CheckpointError(folder, detail=detail)
-    return {name.removeprefix("hubert."): tensor for name, tensor in state.items()}
 
 
 AutoConfig.register(MertConfig.model_type, MertConfig)

@@ -14,7 +14,7 @@ import soundfile
 from demo import content
 from demo.loading import EngineLoader
 from musilingo_core import ChatEngine
-from musilingo_core.weights import cache_folder
+from musilingo_core.storage import cache_folder
 from tests.browser.conftest import PATIENCE_MS, RATE
 from tests.browser.test_page import (
     Page,

@@ -12,7 +12,9 @@ from musilingo_core.encoders import MusicEncoder, encode, fingerprint
 from musilingo_core.encoders.musicnn import EPS, MusicnnEncoder, _from_tensorflow
 from musilingo_core.encoders.tf_bundle import read_bundle
 from musilingo_core.errors import CheckpointError
-from musilingo_core.weights import MUSICNN, encoder_folder, fetch, find_preset
+from musilingo_core.models import find_preset
+from musilingo_core.weights import encoder_folder
+from musilingo_core.wheels import MUSICNN, fetch
 from tests.conftest import CountingEncoder, tone
 
 

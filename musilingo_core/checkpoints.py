@@ -1,0 +1,110 @@
+"""MusiLingo checkpoints as their authors publish them: what is in them, under this project's names.
+
+m-a-p/MusiLingo-{long,short,musicqa}-v1 hold MERT, projection and Vicuna in one state dict; the
+checkpoints of github.com/zihaod/MusiLingo hold the projection alone, in a `.pth`. Neither says how
+its MERT is built beyond its weights' shapes, and neither has a tokenizer.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import LlamaConfig
+
+from musilingo_core.encoders.mert import MertConfig
+from musilingo_core.errors import CheckpointError
+from musilingo_core.folders import read_pickle
+
+# Of the published names, in the order in which they are tried, as transformers' `key_mapping`.
+NAMES = {
+    r"^model\.audio_encoder\.": "audio_tower.model.",
+    r"^model\.llama_proj\.": "multi_modal_projector.",
+    r"^model\.llama_model\.": "language_model.",
+}
+TEXT_FIELDS = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps"),
+    *("hidden_act", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings"),
+    *("rope_theta", "rope_parameters", "head_dim"),
+)
+
+
+def is_published(settings: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` is a published checkpoint's and not of this project's own layout."""
+    return settings.get("model_type") == "musilingo" and "text_config" not in settings
+
+
+def text_config(settings: Mapping[str, Any]) -> LlamaConfig:
+    """The LLaMA of a published `config.json`, whose fields lie flat in it."""
+    return LlamaConfig(**{name: settings[name] for name in TEXT_FIELDS if name in settings})
+
+
+def encoder_config(found: Mapping[str, tuple[int, ...]], where: str | Path) -> MertConfig:
+    """How the MERT of a checkpoint is built, by its weights' shapes.
+
+    What shapes do not tell is as in MERT-v1-330M, the only one that MusiLingo was published with:
+    layer norms come first, heads have 64 values (or there are 16), windows are not normalised.
+
+    Args:
+        found: As `folders.read_shapes` gives them.
+        where: Named in errors.
+
+    Raises:
+        CheckpointError: There is no MERT in it.
+    """
+    names = {
+        name.removeprefix("model.audio_encoder."): shape
+        for name, shape in found.items()
+        if name.startswith("model.audio_encoder.")
+    }
+    try:
+        convs = [
+            names[f"feature_extractor.conv_layers.{number}.conv.weight"]
+            for number in range(_count(names, r"feature_extractor\.conv_layers\.(\d+)\."))
+        ]
+        hidden = names["encoder.layer_norm.weight"][0]
+        position = next(
+            shape
+            for name, shape in names.items()
+            if name.startswith("encoder.pos_conv_embed.conv.") and shape[0] == hidden
+            if len(shape) == 3
+        )
+        inner = names["encoder.layers.0.feed_forward.intermediate_dense.weight"][0]
+    except (KeyError, StopIteration, IndexError) as error:
+        raise CheckpointError(where, detail="there is no whole MERT in it") from error
+    return MertConfig(
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=_count(names, r"encoder\.layers\.(\d+)\."),
+        num_attention_heads=hidden // 64 if hidden % 64 == 0 else 16,
+        conv_dim=[shape[0] for shape in convs],
+        conv_kernel=[shape[2] for shape in convs],
+        conv_bias="feature_extractor.conv_layers.0.conv.bias" in names,
+        num_conv_pos_embeddings=position[2],
+        num_conv_pos_embedding_groups=hidden // position[1],
+        do_stable_layer_norm=True,
+        feat_extract_norm="group",
+    )
+
+
+def _count(names: Mapping[str, Any], pattern: str) -> int:
+    """How many numbers names have at a place: one more than the highest."""
+    found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
+    return max(found, default=-1) + 1
+
+
+def read_projection(file: str | Path) -> dict[str, Tensor]:
+    """`weight` and `bias` of a checkpoint that holds the trained part alone.
+
+    Raises:
+        CheckpointError: It cannot be read safely, or holds something else.
+    """
+    loaded = read_pickle(file)
+    state = loaded["model"] if isinstance(loaded.get("model"), dict) else loaded
+    wanted = {"llama_proj.weight", "llama_proj.bias"}
+    missing, unexpected = wanted - state.keys(), state.keys() - wanted
+    if missing or unexpected:
+        raise CheckpointError(file, sorted(missing), sorted(unexpected))
+    return {name.removeprefix("llama_proj."): state[name] for name in sorted(wanted)}

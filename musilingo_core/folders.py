@@ -1,0 +1,124 @@
+"""Model folders as plain values: configuration and weights, whoever's they are."""
+
+import json
+from pathlib import Path
+from pickle import UnpicklingError  # what torch.load raises for a file that is none
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from musilingo_core.errors import CheckpointError
+
+
+def read_settings(folder: str | Path, name: str = "config.json") -> dict[str, Any]:
+    """A folder's configuration.
+
+    Raises:
+        CheckpointError: There is none, or it is no JSON object.
+    """
+    try:
+        settings = json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(folder, detail=f"there is no {name}") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(folder, detail=f"{name} cannot be read") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(folder, detail=f"{name} holds no settings")
+    return settings
+
+
+def read_state(folder: str | Path) -> dict[str, Tensor]:
+    """A folder's weights by name, of as many files as there are, mapped where that can be.
+
+    Raises:
+        CheckpointError: There are none, or a file is damaged or holds more than weights.
+    """
+    folder, state = Path(folder), dict[str, Tensor]()
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        detail = "there is neither model.safetensors nor pytorch_model.bin"
+        raise CheckpointError(folder, detail=detail)
+    for file in files:
+        try:
+            state |= load_file(file) if file.suffix == ".safetensors" else read_pickle(file)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(folder, detail=f"{file.name} is damaged") from error
+    return state
+
+
+def read_pickle(file: str | Path) -> dict[str, Any]:
+    """A file that `torch.save` wrote, if it holds nothing but tensors and plain values.
+
+    Raises:
+        CheckpointError: It holds more, or is damaged.
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError, EOFError, LookupError, ValueError) as error:
+        raise CheckpointError(file, detail=f"{Path(file).name} is damaged") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(file, detail=f"{Path(file).name} holds no weights")
+    return state
+
+
+class LazyTensor:
+    """A weight in a safetensors file that is read when it is asked for, and then let go of.
+
+    transformers takes it for a slice of an open file. It is none: pages of a file that stays open
+    would stay in memory beside what is made of them in another precision.
+
+    Args:
+        file: Where it is.
+        name: Of the weight.
+    """
+
+    def __init__(self, file: Path, name: str) -> None:
+        self.file, self.name = file, name
+
+    def __getitem__(self, whole: object) -> Tensor:
+        with safe_open(self.file, "pt") as weights:
+            tensor: Tensor = weights.get_tensor(self.name)
+        return tensor
+
+
+def lazy_state(folder: str | Path) -> dict[str, LazyTensor]:
+    """A folder's weights by name, none of which is read yet.
+
+    Raises:
+        CheckpointError: There are no safetensors files, or they are damaged.
+    """
+    found: dict[str, LazyTensor] = {}
+    for file in _safetensors(folder):
+        with _opened(file) as weights:
+            found |= {name: LazyTensor(file, name) for name in weights.keys()}  # noqa: SIM118
+    return found
+
+
+def read_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all weights of a folder's safetensors files, by name; nothing else is read.
+
+    Raises:
+        CheckpointError: There are none, or they are damaged.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for file in _safetensors(folder):
+        with _opened(file) as weights:
+            for name in weights.keys():  # noqa: SIM118 (it is no mapping)
+                found[name] = tuple(weights.get_slice(name).get_shape())
+    return found
+
+
+def _safetensors(folder: str | Path) -> list[Path]:
+    if files := sorted(Path(folder).glob("*.safetensors")):
+        return files
+    raise CheckpointError(folder, detail="there are no safetensors files")
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, "pt")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(file, detail=str(error).splitlines()[0]) from error

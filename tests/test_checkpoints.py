@@ -1,0 +1,271 @@
+"""Published MusiLingo checkpoints, against the original's arithmetic stated again.
+
+The restatement follows `encode_audio`, `instruction_prompt_wrap` and `answer` of
+github.com/zihaod/MusiLingo, with plain transformers models and SentencePiece.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sentencepiece
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import HubertConfig, HubertModel, LlamaConfig, LlamaForCausalLM
+
+from musilingo_core.checkpoints import encoder_config, is_published, read_projection
+from musilingo_core.engine import ChatEngine, load_engine
+from musilingo_core.errors import CheckpointError
+from musilingo_core.folders import read_shapes
+from musilingo_core.prompt import user
+from musilingo_core.sampling import Sampling
+from tests.conftest import tone
+from tests.llama_tokenizer import make_tokenizer
+
+RATE = 24_000
+MERT = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 1,
+    "intermediate_size": 96,
+    "conv_dim": [16] * 7,
+    "num_conv_pos_embedding_groups": 4,
+    "do_stable_layer_norm": True,
+}
+LLAMA = {
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-6,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+class Original(torch.nn.Module):
+    """What a published checkpoint holds, under its names."""
+
+    def __init__(self, vocabulary: int, **more: int) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        settings = LLAMA | more
+        self.audio_encoder = HubertModel(HubertConfig(**MERT)).eval()
+        self.llama_model = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **settings)).eval()
+        self.llama_proj = torch.nn.Linear(64, settings["hidden_size"])
+        self.settings = settings
+
+    @torch.no_grad()
+    def encode_audio(self, audio: Tensor) -> Tensor:
+        """(tokens, 48) of (samples,): mean over hidden states, then over blocks of 325 frames."""
+        out = self.audio_encoder(audio[None], output_hidden_states=True)
+        states = torch.stack([*out.hidden_states[:-1], out.last_hidden_state])
+        embeds = states.transpose(0, 1).mean(-3)
+        frames, size = embeds.shape[1:]
+        whole = frames // 325
+        averaged = embeds[:, : whole * 325].reshape(1, whole, 325, size).mean(2)
+        if frames % 325:
+            averaged = torch.cat([averaged, embeds[:, whole * 325 :].mean(1, keepdim=True)], 1)
+        return self.llama_proj(averaged)[0]
+
+    @torch.no_grad()
+    def answer(self, audio: Tensor, question: str, pieces: Any, tokens: int) -> list[int]:
+        """Greedy token ids up to one of the two ways to write `###`."""
+        before, after = "###Human: <Audio>", f"</Audio> {question} ###Assistant: "
+        words = self.llama_model.get_input_embeddings()
+        embeds = torch.cat(
+            [
+                words(torch.tensor([1, *pieces.encode(before)])),
+                self.encode_audio(audio),
+                words(torch.tensor(pieces.encode(after))),
+            ]
+        )
+        said: list[int] = []
+        for _ in range(tokens):
+            row = torch.cat([embeds, words(torch.tensor(said, dtype=torch.long))])
+            said.append(int(self.llama_model(inputs_embeds=row[None]).logits[0, -1].argmax()))
+            if said[-1] == 2:
+                return said[:-1]
+        return said
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tokenizer(tmp_path_factory.mktemp("tokens"))
+
+
+@pytest.fixture(scope="module")
+def pieces(tokens: Path) -> Any:
+    return sentencepiece.SentencePieceProcessor(model_file=str(tokens / "tokenizer.model"))
+
+
+@pytest.fixture(scope="module")
+def original(pieces: Any) -> Original:
+    return Original(len(pieces) + 1)  # as the published one: one row more than the tokenizer has
+
+
+def publish(original: Original, folder: Path, tokens: Path, old_names: bool = True) -> Path:
+    """Writes a checkpoint as m-a-p/MusiLingo-long-v1 is laid out: sharded, with old names."""
+    folder.mkdir(exist_ok=True)
+    state = {f"model.{name}": value.clone() for name, value in original.state_dict().items()}
+    if old_names:
+        place = "model.audio_encoder.encoder.pos_conv_embed.conv."
+        for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+            state[place + old] = state.pop(f"{place}parametrizations.weight.{new}")
+    for layer in range(original.settings["num_hidden_layers"]):  # buffers of old versions
+        place = f"model.llama_model.model.layers.{layer}.self_attn.rotary_emb.inv_freq"
+        state[place] = torch.rand(6)
+    names, index = sorted(state), {}
+    for number in range(3):
+        file = f"model-0000{number + 1}-of-00003.safetensors"
+        shard = {name: state[name].contiguous() for name in names[number::3]}
+        save_file(shard, folder / file, {"format": "pt"})
+        index |= dict.fromkeys(shard, file)
+    text = json.dumps({"metadata": {}, "weight_map": index})
+    (folder / "model.safetensors.index.json").write_text(text)
+    settings = {
+        "model_type": "musilingo",
+        "architectures": ["MusilingoModel"],
+        "auto_map": {"AutoModel": "modelling_musilingo.MusilingoModel"},
+        "mert_model": "m-a-p/MERT-v1-330M",
+        "llama_model": "lmsys/vicuna-7b-delta-v0",
+        "prompt_template": "###Human: {} ###Assistant: ",
+        "vocab_size": original.llama_model.config.vocab_size,
+        "torch_dtype": "float32",
+        **original.settings,
+    }
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer.model").write_bytes((tokens / "tokenizer.model").read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(original: Original, tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish(original, tmp_path_factory.mktemp("published"), tokens)
+
+
+@pytest.fixture
+def engine(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChatEngine:
+    monkeypatch.setenv("MUSILINGO_CACHE", str(tmp_path / "cache"))
+    return load_engine(model=checkpoint, device="cpu", dtype="float32", weights="plain")
+
+
+def song(seconds: float, stereo: bool) -> Any:
+    left = tone(seconds, RATE, 220) * np.linspace(0.1, 1, int(seconds * RATE))
+    return np.stack([left, tone(seconds, RATE, 331)], 1) if stereo else left
+
+
+@pytest.mark.parametrize("seconds", [0.7, 4.4, 13.0, 30.0])
+@pytest.mark.parametrize("stereo", [False, True])
+def test_greedy_answers_are_the_originals(
+    engine: ChatEngine,
+    original: Original,
+    pieces: Any,
+    wav: Callable[..., Path],
+    seconds: float,
+    stereo: bool,
+) -> None:
+    samples = song(seconds, stereo)
+    path = wav(samples, RATE, subtype="FLOAT")
+    clip = engine.encode(path)
+    heard = torch.tensor(samples, dtype=torch.float32)
+    heard = heard.mean(1) if stereo else heard
+    embeds = engine.model.get_audio_features(audio_features=[clip.features])
+    torch.testing.assert_close(embeds, original.encode_audio(heard), atol=1e-5, rtol=1e-4)
+    question = "Which instruments?"
+    wanted = original.answer(heard, question, pieces, 20)
+    reply = engine.reply([user(question, clip.clip_id)], Sampling(temperature=0, max_new_tokens=20))
+    # SentencePiece itself and its copy in transformers write halves of characters differently.
+    shown = engine.processor.tokenizer.decode(wanted).split("###")[0].strip()
+    assert reply.text() == shown and reply.new_tokens == len(wanted)
+
+
+def test_the_mert_of_a_checkpoint_is_told_from_its_shapes(checkpoint: Path) -> None:
+    found = encoder_config(read_shapes(checkpoint), checkpoint)
+    for name, value in (MERT | {"num_conv_pos_embeddings": 128, "conv_bias": False}).items():
+        assert getattr(found, name) == value, name
+    assert found.conv_kernel == [10, 3, 3, 3, 3, 2, 2] and not found.do_normalize
+
+
+def test_names_that_lack_or_are_too_many_are_said(
+    original: Original, tokens: Path, tmp_path: Path
+) -> None:
+    folder = publish(original, tmp_path / "one", tokens)
+    shard = folder / "model-00001-of-00003.safetensors"
+    from safetensors.torch import load_file
+
+    state = load_file(shard)
+    gone = next(name for name in state if "llama_model.model.layers" in name and "inv" not in name)
+    value = state.pop(gone)
+    save_file({**state, "model.llama_model.stranger": value}, shard, {"format": "pt"})
+    with pytest.raises(CheckpointError) as caught:
+        load_engine(model=folder, device="cpu", weights="plain")
+    renamed = gone.replace("model.llama_model.", "language_model.")
+    assert caught.value.missing == (renamed,)
+    assert caught.value.unexpected == ("language_model.stranger",)
+
+
+def test_the_projection_of_a_training_checkpoint_is_read_safely(
+    engine: ChatEngine, checkpoint: Path, tmp_path: Path
+) -> None:
+    file, weight, bias = tmp_path / "checkpoint_5.pth", torch.rand(48, 64), torch.rand(48)
+    state = {"llama_proj.weight": weight, "llama_proj.bias": bias}
+    torch.save({"model": state, "epoch": 5}, file)
+    assert torch.equal(read_projection(file)["weight"], weight)
+    other = load_engine(
+        model=checkpoint, projection=file, device="cpu", dtype="float32", weights="plain"
+    )
+    assert torch.equal(other.model.multi_modal_projector.bias, bias)
+    torch.save({"model": {"llama_proj.weight": weight, "other": bias}}, file)
+    with pytest.raises(CheckpointError, match=r"missing: llama_proj\.bias; unexpected: other"):
+        read_projection(file)
+    torch.save({"model": print}, file)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        read_projection(file)
+
+
+def test_layouts_are_told_apart() -> None:
+    assert is_published({"model_type": "musilingo", "llama_model": "x"})
+    assert not is_published({"model_type": "musilingo", "text_config": {}})
+    assert not is_published({"model_type": "llama"})
+
+
+MEASURE = """
+import sys, torch, musilingo_core.engine
+from transformers.models import hubert, llama
+from musilingo_core.models import Source
+from musilingo_core.placement import Placement
+from musilingo_core.weights import load_model
+
+def memory(kind):
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith(kind))
+
+llama.modeling_llama, hubert.modeling_hubert
+before = memory("VmRSS")
+model, _ = load_model(Source(model=sys.argv[1]), Placement(dtype=getattr(torch, sys.argv[2])))
+print((memory("VmHWM") - before) / sum(each.nbytes for each in model.state_dict().values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_loading_takes_hardly_more_than_the_model(
+    tokens: Path, pieces: Any, tmp_path: Path, dtype: str
+) -> None:
+    if not Path("/proc/self/status").is_file():
+        pytest.skip("memory is measured on Linux only")
+    sizes = {"hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 18}
+    folder = publish(Original(32_001, **sizes).half(), tmp_path, tokens)
+    assert sum(file.stat().st_size for file in folder.glob("*.safetensors")) > 1e9
+    command = [sys.executable, "-c", MEASURE, str(folder), dtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout.split()[-1]) <= 1.15

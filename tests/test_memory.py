@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from musilingo_core.configuration import MusiLingoConfig
+from musilingo_core.encoders.mert import MertConfig
+from musilingo_core.errors import NotEnoughMemory
+from musilingo_core.memory import HEARING, check_memory, free_bytes, need
+from musilingo_core.modeling import MusiLingoForConditionalGeneration
+from musilingo_core.packed import pack, products
+from musilingo_core.placement import Placement
+from musilingo_core.quantization import quantize
+
+CPU = torch.device("cpu")
+GB = 1_000_000_000
+PAPER = MusiLingoConfig(
+    audio_config=MertConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        do_stable_layer_norm=True,
+    ),
+    text_config=LlamaConfig(vocab_size=32001),  # transformers' defaults are the 7B's
+)
+
+
+def weights(module: torch.nn.Module) -> int:
+    return sum(each.nbytes for each in module.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_need_is_what_the_weights_and_states_take(
+    tiny_model: MusiLingoForConditionalGeneration, dtype: torch.dtype
+) -> None:
+    model = tiny_model
+    model.language_model.to(dtype)
+    found = need(model.config, Placement(CPU, dtype, packed=False))
+    assert found.hearing == weights(model.audio_tower) + HEARING["musicnn"]
+    states = 2 * 2 * 2 * 8 * 512 * dtype.itemsize  # keys and values, layers, heads, size, length
+    parts = (model.language_model, model.multi_modal_projector)
+    assert found.words == sum(map(weights, parts)) + states
+
+
+def test_packed_weights_come_on_top(tiny_model: MusiLingoForConditionalGeneration) -> None:
+    plain, packed = (
+        need(tiny_model.config, Placement(CPU, torch.float32, packed=each)).words
+        for each in (False, True)
+    )
+    stream = pack(products(tiny_model.language_model)).stream
+    assert packed - plain == pytest.approx(stream.nbytes, rel=0.15)  # its scales are not counted
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_fewer_bits_need_less(tiny_model: MusiLingoForConditionalGeneration, bits: int) -> None:
+    model = tiny_model
+    plain, fewer = (
+        need(model.config, Placement(CPU, torch.bfloat16, each, packed=False)).words
+        for each in (None, bits)
+    )
+    words = model.language_model.bfloat16()
+    before = weights(words)
+    quantize(words, bits)
+    words.to("cpu")
+    assert plain - fewer == pytest.approx(before - weights(words), rel=0.2)
+
+
+def test_the_papers_model_at_full_size() -> None:
+    bfloat16 = Placement(CPU, torch.bfloat16, packed=False)
+    found = need(PAPER, bfloat16)
+    assert found.words / GB == pytest.approx(13.48 + 1.07 + 0.02, abs=0.03)
+    four = need(PAPER, Placement(CPU, torch.bfloat16, 4, packed=False))
+    assert four.words / GB == pytest.approx(13.48 - 12.95 + 3.24 + 0.4 + 1.09, abs=0.1)
+
+
+def test_what_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    placement = Placement(CPU, torch.float32)
+    monkeypatch.setattr("musilingo_core.memory.free_bytes", lambda device: 100 * GB)
+    check_memory(PAPER, placement)
+    monkeypatch.setattr("musilingo_core.memory.free_bytes", lambda device: 16 * GB)
+    with pytest.raises(NotEnoughMemory) as caught:
+        check_memory(PAPER, placement)
+    text = str(caught.value)
+    assert "16.0 GB are free on cpu" in text and "--weights 4bit" in text
+    assert "--weights plain" not in text  # 27 GB
+    monkeypatch.setattr("musilingo_core.memory.free_bytes", lambda device: 2 * GB)
+    with pytest.raises(NotEnoughMemory, match="nothing of it would fit"):
+        check_memory(PAPER, placement)
+
+
+def test_the_encoder_may_be_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"cpu": 3 * GB, "meta": 15 * GB}
+    monkeypatch.setattr("musilingo_core.memory.free_bytes", lambda device: free[device.type])
+    apart = Placement(torch.device("meta"), torch.bfloat16, encoder_device=CPU)
+    check_memory(PAPER, apart)
+    with pytest.raises(NotEnoughMemory):
+        check_memory(PAPER, Placement(torch.device("meta"), torch.bfloat16))
+
+
+def test_a_container_has_what_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musilingo_core.memory.CGROUP", tmp_path)
+    whole = free_bytes(CPU)
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert free_bytes(CPU) == 4000 < whole
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes(CPU) > 4000
