@@ -36,8 +36,12 @@ def main() -> None:
         engine = load_engine(
             settings.preset,
             model=settings.model,
+            encoder=settings.encoder,
+            language_model=settings.language_model,
             projection=settings.projection,
+            prompt=settings.prompt,
             device=settings.device,
+            encoder_device=settings.encoder_device,
             dtype=settings.dtype,
             weights=settings.weights,
             on_status=on_status,

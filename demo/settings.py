@@ -27,9 +27,13 @@ class Settings:
         host: Address to listen on; a Space listens on all of them.
         port: Port to listen on; None takes the first free one from 7860 on (a Space takes 7860).
         preset: Which model to load, a name that `musilingo_core.engine.load_engine` knows.
-        model: Folder of a model to load instead of the preset's; None for the preset.
-        projection: A trained projection's file instead of the model's own; None for that.
+        model: A whole model to load instead of the preset: a folder, or the Hub's ``OWNER/NAME``.
+        encoder: Parts to load instead of the preset, named alike: a MERT …
+        language_model: … and a LLaMA that chats.
+        projection: A trained projection, named alike, instead of the model's own.
+        prompt: Name of a prompt form instead of the model's own.
         device: ``auto``, ``cpu``, ``cuda`` …
+        encoder_device: Of the encoder, where it is another.
         dtype: Of the language model and of MERT: ``auto``, ``float32``, ``bfloat16``, ``float16``.
         weights: That make words: ``auto``, ``packed`` (int8, on a processor), ``plain``, ``8bit``,
             ``4bit``.
@@ -48,8 +52,12 @@ class Settings:
     port: int | None = None
     preset: str = "starter"
     model: str | None = None
+    encoder: str | None = None
+    language_model: str | None = None
     projection: str | None = None
+    prompt: str | None = None
     device: str = "auto"
+    encoder_device: str | None = None
     dtype: str = "auto"
     weights: str = "auto"
     max_file_mb: int = 250

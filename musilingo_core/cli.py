@@ -90,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     _song_options(encode)
     encode.set_defaults(run=_encode)
 
+    check = commands.add_parser("verify", help="run a fixed clip through every stage of a model")
+    check.add_argument("--json", action="store_true", help="one JSON object a line")
+    _model_options(check)
+    check.set_defaults(run=_verify)
+
     compact = commands.add_parser("convert", help="make a published checkpoint compact")
     compact.add_argument("checkpoint", metavar="DIR|NAME", help="as its authors publish it")
     compact.add_argument("--output", type=Path, required=True, metavar="DIR")
@@ -417,6 +422,33 @@ def _encode(options: argparse.Namespace) -> int:
     rows, size = clip.features.shape
     print(f"{options.output}: {rows} rows of {size} values, {clip.heard_s:.1f} s heard")
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from itertools import chain
+
+    from musilingo_core import verification
+    from musilingo_core.audio import AudioLimits
+    from musilingo_core.hub import Repository
+    from musilingo_core.weights import folder_of
+
+    engine = _engine(options, AudioLimits())
+    checks = [verification.verify_engine(engine)]
+    whole = options.model
+    if whole is None and options.language_model is None:
+        preset = find_preset(options.preset)
+        parts = (preset.checkpoint, preset.encoder, preset.language_model)
+        files = [verification.verify_files(p) for p in parts if isinstance(p, Repository)]
+        checks, whole = [*files, *checks], preset.checkpoint
+    if whole is not None:
+        checks.insert(0, verification.verify_folder(folder_of(whole)))
+    good = True
+    for check in chain.from_iterable(checks):
+        print(
+            json.dumps(check.as_dict(), ensure_ascii=False) if options.json else check, flush=True
+        )
+        good = good and check.good is not False
+    return 0 if good else 1
 
 
 def _convert(options: argparse.Namespace) -> int:

@@ -74,6 +74,13 @@ def fetch_repository(repository: Repository, on_status: OnStatus | None = None) 
     return path.parents[name.count("/")]
 
 
+def recorded(repository: Repository) -> tuple[str, dict[str, str]]:
+    """The revision and the files' SHA-256 that were written down of what was fetched."""
+    record = _records().get(repository.name, {"revision": "", "files": {}})
+    files = {name: row["sha256"] for name, row in record["files"].items()}
+    return record["revision"], {n: h for n, h in files.items() if _wanted(repository, n)}
+
+
 def _kept(repository: Repository, record: Mapping[str, Any]) -> dict[str, Path]:
     """Each file's place in the cache; nothing where one that is wanted is not there."""
     if not set(repository.only) <= set(record.get("only", ())):

@@ -42,6 +42,7 @@ LEVELS = [
     {"weights"},
     {"generation"},
     {"engine", "release", "conversion"},
+    {"verification"},
     {"data"},
     {"training", "evaluation"},
     {"cli"},

@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from musilingo_core.cli import main
+from musilingo_core.encoders.mert import MertEncoder
+from musilingo_core.engine import ChatEngine, load_engine
+from musilingo_core.verification import fixed_clip, verify_engine, verify_folder
+from tests.test_checkpoints import checkpoint as checkpoint
+from tests.test_checkpoints import original as original
+from tests.test_checkpoints import pieces as pieces
+from tests.test_checkpoints import tokens as tokens
+
+
+@pytest.fixture
+def published(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChatEngine:
+    monkeypatch.setenv("MUSILINGO_CACHE", str(tmp_path / "cache"))
+    return load_engine(model=checkpoint, device="cpu", dtype="float32", weights="plain")
+
+
+def test_every_stage_of_a_published_checkpoint_is_as_the_plain_way(published: ChatEngine) -> None:
+    checks = list(verify_engine(published))
+    good = {check.stage: check.good for check in checks}
+    assert good["features, the plain way"] and good["projected, the plain way"]
+    assert good["reply by transformers' generate"]
+    assert not any(check.good is False for check in checks if check.stage != "reply")
+
+
+def test_what_computes_otherwise_is_found(
+    published: ChatEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mean = MertEncoder._mean_state
+    monkeypatch.setattr(MertEncoder, "_mean_state", lambda self, x: mean(self, x) * 1.1)
+    good = {check.stage: check.good for check in verify_engine(published)}
+    assert good["features, the plain way"] is False
+
+
+def test_the_starter_like_engine_has_no_plain_features(engine: ChatEngine) -> None:
+    stages = [check.stage for check in verify_engine(engine)]
+    assert "features, the plain way" not in stages and "projected, the plain way" in stages
+
+
+def test_a_checkpoint_is_looked_at_without_loading_it(checkpoint: Path) -> None:
+    found = {check.stage: (check.figure, check.good) for check in verify_folder(checkpoint)}
+    assert found["projection"] == ("[48, 64]", True)
+    assert found["encoder"][0].startswith("3 layers of 64")
+
+
+def test_the_clip_is_the_same_everywhere() -> None:
+    sound = fixed_clip(24_000)
+    assert sound.shape == (480_000,) and abs(sound).max() < 1
+    assert torch.from_numpy(sound).std().item() == pytest.approx(0.0574, abs=1e-4)
+
+
+def test_the_command_prints_a_line_for_each_check(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MUSILINGO_CACHE", str(tmp_path))
+    words = ["--device", "cpu", "--dtype", "float32", "--weights", "plain"]
+    code = main(["verify", "--model", str(checkpoint), *words, "--json"])
+    rows: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["stage"] for row in rows][:3] == ["keys", "encoder", "projection"]
+    assert code == (1 if any(row["good"] is False for row in rows) else 0)
+    main(["verify", "--model", str(checkpoint), *words])
+    assert "ok  features, the plain way: " in capsys.readouterr().out
