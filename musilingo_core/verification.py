@@ -166,6 +166,6 @@ def _figures(values: Tensor) -> str:
 
 
 def _beside(stage: str, ours: Tensor, plain: Tensor) -> Check:
-    ours, plain = ours.float().cpu(), plain.float().cpu()
+    ours, plain = ours.detach().float().cpu(), plain.detach().float().cpu()
     far = float((ours - plain).abs().max() / plain.std())
     return Check(f"{stage}, the plain way", f"{far:.1e} of their deviation away", far < FAR)
