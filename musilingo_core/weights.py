@@ -82,6 +82,7 @@ def load_model(
     if source.prompt is not None:
         given = processor.settings() | prompt_settings(source.prompt)
         processor = MusiLingoProcessor(processor.tokenizer, **given)
+        model.config.audio_token_id = processor.form.audio_token_id
     return _placed(model, placement), processor
 
 
@@ -317,15 +318,18 @@ def published_bases(
         CheckpointError: The encoder cannot be told.
     """
     place = Path(folder)
-    named = source.encoder or settings.get("mert_model", "")
-    if source.encoder is not None or (named and (place / named).is_dir()):
-        heard = MertConfig.from_published(place / folder_of(named, on_status, ENCODER_FILES))
+    beside = place / str(settings.get("mert_model"))
+    if source.encoder is not None:
+        heard = MertConfig.from_published(folder_of(source.encoder, on_status, ENCODER_FILES))
+    elif beside.is_dir():
+        heard = MertConfig.from_published(beside)
     else:
         heard = checkpoints.encoder_config(read_shapes(folder), folder)
-    words = source.language_model or settings.get("llama_model", "")
-    if source.language_model is not None or (words and not any(place.glob("tokenizer*"))):
-        place = place / folder_of(words, on_status, TOKENIZER_FILES)
-    return heard, place
+    words = source.language_model
+    if words is None and not any(place.glob("tokenizer*")) and "llama_model" in settings:
+        beside = place / str(settings["llama_model"])
+        words = beside if beside.is_dir() else str(settings["llama_model"])
+    return heard, place if words is None else folder_of(words, on_status, TOKENIZER_FILES)
 
 
 def load_tokenizer(folder: Path) -> Any:

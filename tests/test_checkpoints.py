@@ -5,6 +5,7 @@ github.com/zihaod/MusiLingo, with plain transformers models and SentencePiece.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from transformers import HubertConfig, HubertModel, LlamaConfig, LlamaForCausalL
 
 from musilingo_core.checkpoints import encoder_config, is_published, read_projection
 from musilingo_core.engine import ChatEngine, load_engine
-from musilingo_core.errors import CheckpointError
+from musilingo_core.errors import CheckpointError, WeightsUnavailable
 from musilingo_core.folders import read_shapes
 from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
@@ -269,3 +270,34 @@ def test_loading_takes_hardly_more_than_the_model(
     command = [sys.executable, "-c", MEASURE, str(folder), dtype]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(done.stdout.split()[-1]) <= 1.15
+
+
+def test_encoder_and_tokenizer_may_lie_elsewhere(
+    checkpoint: Path, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bare"
+    shutil.copytree(checkpoint, folder)
+    (folder / "tokenizer.model").rename(folder.parent / "tokenizer.model")
+    (tmp_path / "mert").mkdir()
+    settings = HubertConfig(**MERT | {"num_attention_heads": 2}).to_dict()
+    (tmp_path / "mert" / "config.json").write_text(json.dumps(settings))
+    monkeypatch.chdir(tmp_path)
+    found = load_engine(
+        model="bare", encoder="mert", language_model=".", device="cpu", weights="plain"
+    )
+    assert found.model.config.audio_config.num_attention_heads == 2  # shapes would say one
+    with pytest.raises(WeightsUnavailable, match="lmsys/vicuna-7b-delta-v0"):
+        load_engine(model="bare", device="cpu", weights="plain")
+
+
+@pytest.mark.parametrize("prompt", ["paper-demo", "vicuna-v1.5"])
+def test_another_prompt_form_may_be_asked_for(
+    checkpoint: Path, wav: Callable[..., Path], prompt: str
+) -> None:
+    engine = load_engine(model=checkpoint, prompt=prompt, device="cpu", weights="plain")
+    clip = engine.encode(wav(song(1, False), RATE))
+    asked = engine.processor.render([user("What?", clip.clip_id)], engine.clip)
+    text = engine.processor.tokenizer.decode(asked.ids)
+    assert ("You will be able to see the music" in text) == (prompt == "paper-demo")
+    list(engine.reply([user("What?", clip.clip_id)], Sampling(max_new_tokens=3)))
+    assert prompt in engine.name
