@@ -274,6 +274,8 @@ def load_folder(
         on_status("Loading the model", None)
     kind = MusiLingoForConditionalGeneration
     given |= {"dtype": placement.words_dtype, "state_dict": lazy_state(folder)}
+    if placement.bits is None and placement.encoder_device is None:  # else through main memory
+        given["device_map"] = {"": str(placement.device)}
     model = _whole(kind, folder, **given).eval()
     if (Path(folder) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
