@@ -27,7 +27,7 @@ TEXT_FIELDS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps"),
     *("hidden_act", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings"),
-    *("rope_theta", "rope_parameters", "head_dim"),
+    *("rope_theta", "rope_parameters", "rope_scaling", "head_dim", "attention_bias", "mlp_bias"),
 )
 
 
@@ -106,5 +106,5 @@ def read_projection(file: str | Path) -> dict[str, Tensor]:
     wanted = {"llama_proj.weight", "llama_proj.bias"}
     missing, unexpected = wanted - state.keys(), state.keys() - wanted
     if missing or unexpected:
-        raise CheckpointError(file, sorted(missing), sorted(unexpected))
+        raise CheckpointError(file, sorted(missing), sorted(map(str, unexpected)))
     return {name.removeprefix("llama_proj."): state[name] for name in sorted(wanted)}

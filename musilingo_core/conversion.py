@@ -17,13 +17,14 @@ from transformers import LlamaConfig
 
 from musilingo_core import checkpoints
 from musilingo_core.encoders.mert import MertConfig, MertEncoder
-from musilingo_core.errors import CheckpointError
+from musilingo_core.errors import CheckpointError, ConfigError
 from musilingo_core.folders import read_settings, read_state
 from musilingo_core.forms import prompt_settings
 from musilingo_core.models import Source
 from musilingo_core.storage import OnStatus
 from musilingo_core.weights import folder_of, published_bases
 
+BESIDE = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "generation_config")
 ENCODER, PROJECTION, LANGUAGE_MODEL = (
     "model.audio_encoder.",
     "model.llama_proj.",
@@ -55,7 +56,9 @@ def convert(
     settings = read_settings(folder)
     if not checkpoints.is_published(settings):
         raise CheckpointError(folder, detail="it is no MusiLingo checkpoint as published")
-    heard, words = published_bases(folder, settings, on_status=on_status)
+    if Path(output).resolve() == Path(folder).resolve():
+        raise ConfigError("Name another folder than the checkpoint's own as output.")
+    heard, words = published_bases(folder, settings, source, on_status)
     files = sorted(Path(folder).glob("*.safetensors"))
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -73,7 +76,7 @@ def convert(
         if named is not None:
             tell(f"Comparing with {named}", None)
             _compare(files, prefix, folder_of(named, on_status))
-            names[part] = str(named)
+            names[part] = str(Path(named).resolve() if Path(named).is_dir() else named)
             continue
         tell(f"Writing the {part.replace('_', ' ')}", None)
         target = output / part
@@ -119,8 +122,9 @@ def _write_language_model(
     (target / "model.safetensors.index.json").write_text(json.dumps(whole, indent=1), "utf-8")
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(target)
-    for file in tokenizer.iterdir():
-        if file.name.startswith(("tokenizer", "special_tokens_map")):
+    beside = [*tokenizer.iterdir(), *files[0].parent.glob("generation_config.json")]
+    for file in beside:
+        if file.suffix == ".jinja" or file.name.startswith(BESIDE):
             shutil.copyfile(file, target / file.name)
 
 
@@ -137,6 +141,10 @@ def _compare(files: list[Path], prefix: str, base: Path) -> None:
             raise CheckpointError(base, missing=[name])
         if other.shape != tensor.shape or not torch.equal(other.to(tensor.dtype), tensor):
             raise CheckpointError(base, detail=f"{name} is another than in the checkpoint")
+        del theirs[_plain(name)]
+    more = sorted(name for name in theirs if not name.endswith(("inv_freq", "masked_spec_embed")))
+    if more:
+        raise CheckpointError(base, unexpected=more)
 
 
 def _plain(name: str) -> str:

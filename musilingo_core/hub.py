@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     HFValidationError,
@@ -46,6 +47,11 @@ class Repository:
     hashes: Mapping[str, str] = field(default_factory=dict)
     only: tuple[str, ...] = ("*",)
 
+    @property
+    def key(self) -> str:
+        """What it is written down under."""
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
+
 
 def is_repository(name: str) -> bool:
     """Whether a text may be the name of a repository and is no path that there is."""
@@ -59,10 +65,8 @@ def fetch_repository(repository: Repository, on_status: OnStatus | None = None) 
         WeightsUnavailable: Neither the cache nor the Hub has them.
         CheckpointError: A file has another hash than is pinned or was written down.
     """
-    record = _records().get(repository.name, {})
-    revision = repository.revision or record.get("revision")
-    if revision != record.get("revision"):
-        record = {}
+    record = _records().get(repository.key, {})
+    revision = record.get("revision", repository.revision)
     paths = _kept(repository, record)
     if not paths:
         try:
@@ -76,14 +80,15 @@ def fetch_repository(repository: Repository, on_status: OnStatus | None = None) 
 
 def recorded(repository: Repository) -> tuple[str, dict[str, str]]:
     """The revision and the files' SHA-256 that were written down of what was fetched."""
-    record = _records().get(repository.name, {"revision": "", "files": {}})
+    record = _records().get(repository.key, {"revision": "", "files": {}})
     files = {name: row["sha256"] for name, row in record["files"].items()}
     return record["revision"], {n: h for n, h in files.items() if _wanted(repository, n)}
 
 
 def _kept(repository: Repository, record: Mapping[str, Any]) -> dict[str, Path]:
     """Each file's place in the cache; nothing where one that is wanted is not there."""
-    if not set(repository.only) <= set(record.get("only", ())):
+    there = set(record.get("only", ()))
+    if "*" not in there and not set(repository.only) <= there:
         return {}
     wanted = [name for name in record["files"] if _wanted(repository, name)]
     try:
@@ -175,26 +180,30 @@ def _record_file() -> Path:
 
 def _records() -> dict[str, Any]:
     try:
-        records: dict[str, Any] = json.loads(_record_file().read_text(encoding="utf-8"))
+        records = json.loads(_record_file().read_text(encoding="utf-8"))
+        for record in records.values():
+            assert isinstance(record["revision"], str) and isinstance(record["files"], dict)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
         detail = "it cannot be read; delete it to forget what was fetched"
         raise CheckpointError(_record_file(), detail=detail) from error
-    return records
+    return dict(records)
 
 
 def _write_down(repository: Repository, record: dict[str, Any]) -> None:
-    file, records = _record_file(), _records()
+    file = _record_file()
     file.parent.mkdir(parents=True, exist_ok=True)
-    old = records.get(repository.name, {})
-    if old.get("revision") != record["revision"]:
-        old = {}
-    record["files"] = old.get("files", {}) | record["files"]
-    record["only"] = sorted({*old.get("only", ()), *repository.only})
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(records | {repository.name: record}, indent=1), "utf-8")
-    os.replace(temporary, file)
+    with FileLock(file.with_suffix(".lock")):  # other processes write down theirs
+        records = _records()
+        old = records.get(repository.key, {})
+        if old.get("revision") != record["revision"]:
+            old = {}
+        record["files"] = old.get("files", {}) | record["files"]
+        record["only"] = sorted({*old.get("only", ()), *repository.only})
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(records | {repository.key: record}, indent=1), "utf-8")
+        os.replace(temporary, file)
 
 
 def _unavailable(

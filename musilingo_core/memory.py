@@ -15,9 +15,10 @@ from torch import nn
 from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.errors import NotEnoughMemory
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
-from musilingo_core.placement import Placement
+from musilingo_core.placement import CPU, Placement
 
 HEARING = {"mert": 900_000_000, "musicnn": 60_000_000}  # bytes for a window, beside weights
+CONTEXT = 8192  # positions whose states are counted; chats are shorter than what some models hold
 BLOCK = 64  # weights of 4 bits that share a float32 scale
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -54,7 +55,8 @@ def need(config: MusiLingoConfig, placement: Placement) -> Need:
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     width = _bytes(placement.words_dtype)
-    states = 2 * text.num_hidden_layers * heads * size * text.max_position_embeddings * width
+    context = min(text.max_position_embeddings, CONTEXT)
+    states = 2 * text.num_hidden_layers * heads * size * context * width
     words = _words(model.language_model, placement) + 4 * _count(model.multi_modal_projector)
     return Need(hearing + HEARING.get(kind, 0), words + states)
 
@@ -70,6 +72,7 @@ def check_memory(config: MusiLingoConfig, placement: Placement) -> None:
     variants = {
         "--dtype bfloat16": replace(placement, dtype=torch.bfloat16),
         "--weights plain": replace(placement, packed=False),
+        "--dtype bfloat16 --weights plain": replace(placement, dtype=torch.bfloat16, packed=False),
         "--weights 8bit": replace(placement, bits=8, packed=False),
         "--weights 4bit": replace(placement, bits=4, packed=False),
         "--weights 4bit --encoder-device cpu": replace(
@@ -89,6 +92,10 @@ def check_memory(config: MusiLingoConfig, placement: Placement) -> None:
 
 def _fits(config: MusiLingoConfig, placement: Placement) -> bool:
     needed = need(config, placement)
+    if placement.bits is not None or placement.encoder_device is not None:
+        whole = need(config, replace(placement, bits=None, packed=False, encoder_device=None))
+        if whole + 0 > free_bytes(CPU):  # through which it is loaded
+            return False
     elsewhere = placement.encoder_device
     if elsewhere is None or elsewhere == placement.device:
         return needed + 0 <= free_bytes(placement.device)
@@ -104,6 +111,9 @@ def free_bytes(device: torch.device) -> int:
     try:
         most = int((CGROUP / "memory.max").read_text())
         used = int((CGROUP / "memory.current").read_text())
+        rows = (CGROUP / "memory.stat").read_text().splitlines()
+        files = dict(row.split() for row in rows if row.startswith(("active_f", "inactive_f")))
+        used -= sum(map(int, files.values()))  # what was read of files makes room where it must
     except (OSError, ValueError):  # no container, or one without a bound ("max")
         return free
     return min(free, most - used)

@@ -59,8 +59,13 @@ class MusiLingoProcessor(ProcessorMixin):
         Raises:
             ConfigError: The tokenizer lacks the placeholder.
         """
-        audio_token_id = self.tokenizer.convert_tokens_to_ids(self.audio_token)
-        if audio_token_id is None:
+        tokenizer = self.tokenizer
+        audio_token_id = tokenizer.convert_tokens_to_ids(self.audio_token)
+        unknown = (
+            None,
+            None if self.audio_token == tokenizer.unk_token else tokenizer.unk_token_id,
+        )
+        if audio_token_id in unknown:
             raise ConfigError(
                 f"The tokenizer has no token “{self.audio_token}”; choose another as audio_token."
             )

@@ -65,6 +65,8 @@ def verify_files(repository: Repository) -> Iterator[Check]:
 
 def verify_folder(folder: Path) -> Iterator[Check]:
     """What can be said of a published checkpoint without loading it."""
+    if not (folder / "config.json").is_file():  # in compact form
+        return
     settings = read_settings(folder)
     if not checkpoints.is_published(settings):
         return

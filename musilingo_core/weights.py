@@ -2,11 +2,14 @@
 
 import json
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -45,6 +48,8 @@ from musilingo_core.storage import OnStatus
 from musilingo_core.wheels import Wheel, converted, fetch_all, model_folder
 
 PUBLISHED = ("mert_model", "hubert")  # kinds of encoders in layouts of others
+VOCABULARIES = ("tokenizer.model", "tokenizer.json", "vocab.json")  # one of them is a tokenizer
+SHAPE = ("audio_token", "tokens_per_row", "segments")  # of a processor: the model's, not its words
 BASES = ("encoder", "language_model")  # of a projection, as `musilingo.json` may name them
 
 
@@ -80,9 +85,9 @@ def load_model(
     else:
         model, processor = _of_preset(source, placement, on_status, learns)
     if source.prompt is not None:
-        given = processor.settings() | prompt_settings(source.prompt)
+        shape = {name: getattr(processor, name) for name in SHAPE}
+        given = prompt_settings(source.prompt) | shape
         processor = MusiLingoProcessor(processor.tokenizer, **given)
-        model.config.audio_token_id = processor.form.audio_token_id
     return _placed(model, placement), processor
 
 
@@ -100,13 +105,19 @@ def _of_preset(
         on_status("Loading the model", None)
     model, processor = compose(encoder, language_model, preset.settings(), placement)
     if not learns:
-        load_projection(model, processor, source.projection or preset.folder)
+        projection = folder_of(source.projection or preset.folder, on_status)
+        load_projection(model, processor, projection, source.prompt is not None)
     return model, processor
 
 
 def _of_parts(
-    source: Source, placement: Placement, on_status: OnStatus | None, learns: bool
+    source: Source,
+    placement: Placement,
+    on_status: OnStatus | None,
+    learns: bool,
+    settings: dict[str, Any] | None = None,
 ) -> Loaded:
+    """`settings` are the processor's where nothing lies beside the projection."""
     if source.encoder is None or source.language_model is None:
         raise ConfigError("Name both an encoder and a language model, or a model that has both.")
     if source.projection is None and not learns:
@@ -116,12 +127,12 @@ def _of_parts(
     if on_status:
         on_status("Loading the model", None)
     projection = None if source.projection is None else folder_of(source.projection, on_status)
-    settings = {} if projection is None else prompt_beside(projection)
+    settings = (prompt_beside(projection) if projection else {}) or settings or {}
     if not settings and source.prompt is not None:
         settings = prompt_settings(source.prompt)
     model, processor = compose(encoder, language_model, settings, placement)
     if projection is not None and not learns:
-        load_projection(model, processor, projection)
+        load_projection(model, processor, projection, source.prompt is not None)
     return model, processor
 
 
@@ -143,7 +154,7 @@ def folder_of(
     if isinstance(part, Wheel):
         return converted(part, on_status)
     name, _, revision = str(part).partition("@")
-    if isinstance(part, str) and is_repository(name):
+    if isinstance(part, str) and not Path(part).exists() and is_repository(name):
         part = replace(KNOWN.get(name, Repository(name)), only=only)
         part = replace(part, revision=revision, hashes={}) if revision else part
     if isinstance(part, Repository):
@@ -253,23 +264,23 @@ def load_folder(
     if not (Path(folder) / "config.json").is_file() and settings_beside(folder):
         return _of_compact(Path(folder), placement, source, on_status)
     settings = read_settings(folder)
+    if settings.get("model_type") != MusiLingoConfig.model_type:
+        raise CheckpointError(folder, detail="it is no MusiLingo model")
     given: dict[str, Any] = {}
-    if checkpoints.is_published(settings):
-        heard, words = published_bases(folder, settings, source, on_status)
-        processor = MusiLingoProcessor(load_tokenizer(words), **prompt_settings("paper"))
-        given["key_mapping"] = checkpoints.NAMES
-        given["config"] = MusiLingoConfig(
-            audio_config=heard,
-            text_config=checkpoints.text_config(settings),
-            audio_token_id=processor.form.audio_token_id,
-        )
-    else:
-        given["config"] = MusiLingoConfig.from_pretrained(folder)
-        try:
+    with _described(folder):
+        if checkpoints.is_published(settings):
+            heard, words = published_bases(folder, settings, source, on_status)
+            processor = MusiLingoProcessor(load_tokenizer(words), **prompt_settings("paper"))
+            given["key_mapping"] = checkpoints.NAMES
+            given["config"] = MusiLingoConfig(
+                audio_config=heard,
+                text_config=checkpoints.text_config(settings),
+                audio_token_id=processor.form.audio_token_id,
+            )
+        else:
+            given["config"] = MusiLingoConfig.from_pretrained(folder)
             processor = MusiLingoProcessor.from_pretrained(folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(folder, detail="its processor cannot be read") from error
-    check_memory(given["config"], placement)
+        check_memory(given["config"], placement)
     if on_status:
         on_status("Loading the model", None)
     kind = MusiLingoForConditionalGeneration
@@ -280,8 +291,24 @@ def load_folder(
     if (Path(folder) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     if source.projection is not None:  # its adapters, too, before weights are quantized
-        load_projection(model, processor, folder_of(source.projection, on_status))
+        projection = folder_of(source.projection, on_status)
+        load_projection(model, processor, projection, source.prompt is not None)
     return model, processor
+
+
+@contextmanager
+def _described(folder: str | Path) -> Iterator[None]:
+    """What a folder's settings say may be no model at all.
+
+    Raises:
+        CheckpointError: It is not.
+    """
+    wrong = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
+    try:
+        yield
+    except (*wrong, StrictDataclassError) as error:
+        detail = f"its settings describe no model: {str(error).splitlines()[0]}"
+        raise CheckpointError(folder, detail=detail) from error
 
 
 def _of_compact(
@@ -291,13 +318,13 @@ def _of_compact(
     named = settings_beside(folder)
     bases: dict[str, Any] = {}
     for part in BASES:
-        name = getattr(source, part) or named.get(part)
-        if name is None:
+        name = str(named.get(part, ""))
+        bases[part] = getattr(source, part) or (folder / name if (folder / name).is_dir() else name)
+        if getattr(source, part) is None and not name:
             detail = f"musilingo.json names no {part.replace('_', ' ')}; please name one"
             raise CheckpointError(folder, detail=detail)
-        bases[part] = folder / name if (folder / name).is_dir() else name
-    parts = replace(source, projection=source.projection or folder, prompt=None, **bases)
-    return _of_parts(parts, placement, on_status, learns=False)
+    parts = replace(source, projection=source.projection or folder, **bases)
+    return _of_parts(parts, placement, on_status, False, prompt_beside(folder))
 
 
 def published_bases(
@@ -328,7 +355,7 @@ def published_bases(
     else:
         heard = checkpoints.encoder_config(read_shapes(folder), folder)
     words = source.language_model
-    if words is None and not any(place.glob("tokenizer*")) and "llama_model" in settings:
+    if words is None and not _has_tokenizer(place) and "llama_model" in settings:
         beside = place / str(settings["llama_model"])
         words = beside if beside.is_dir() else str(settings["llama_model"])
     return heard, place if words is None else folder_of(words, on_status, TOKENIZER_FILES)
@@ -340,12 +367,18 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
         CheckpointError: There is none.
     """
+    if not _has_tokenizer(folder):  # transformers would make one that knows no word
+        raise CheckpointError(folder, detail="there is no tokenizer")
     # A bare file does not say whose it is.
     kind = AutoTokenizer if (folder / "tokenizer_config.json").is_file() else LlamaTokenizer
     try:
         return kind.from_pretrained(folder)
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(folder, detail="there is no tokenizer") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(folder, detail="its tokenizer cannot be read") from error
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in VOCABULARIES)
 
 
 def _placed(
@@ -389,14 +422,15 @@ def compose(
     if "audio_token" not in settings:
         settings = {"audio_token": spare_token(tokenizer), **settings}
     processor = MusiLingoProcessor(tokenizer, **settings)
-    config = MusiLingoConfig(
-        audio_config=encoder_config(encoder),
-        text_config=AutoConfig.from_pretrained(language_model),
-        audio_token_id=processor.form.audio_token_id,
-        tokens_per_row=processor.tokens_per_row,
-        segments=processor.segments,
-    )
-    check_memory(config, placement)
+    with _described(language_model):
+        config = MusiLingoConfig(
+            audio_config=encoder_config(encoder),
+            text_config=AutoConfig.from_pretrained(language_model),
+            audio_token_id=processor.form.audio_token_id,
+            tokens_per_row=processor.tokens_per_row,
+            segments=processor.segments,
+        )
+        check_memory(config, placement)
     with torch.device("meta"):
         model = MusiLingoForConditionalGeneration(config)
     speaker = _whole(AutoModelForCausalLM, language_model, dtype=placement.words_dtype)
@@ -416,8 +450,9 @@ def spare_token(tokenizer: Any) -> str:
     """
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     reserved = [text for text in special if "reserved" in text]
+    used = {None, tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token}
     for text in (tokenizer.unk_token, *reserved):
-        if text is not None:
+        if text not in used:
             return str(text)
     raise ConfigError("The tokenizer has no token to spare for music; name one as audio_token.")
 
@@ -428,7 +463,10 @@ def projection_file(path: str | Path) -> Path:
 
 
 def load_projection(
-    model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, path: str | Path
+    model: MusiLingoForConditionalGeneration,
+    processor: MusiLingoProcessor,
+    path: str | Path,
+    otherwise: bool = False,
 ) -> None:
     """Reads what `save_projection` wrote into a model.
 
@@ -437,12 +475,13 @@ def load_projection(
         processor: Writes the prompts; a `musilingo.json` beside the file must agree with it.
         path: The file, or the folder of a training run: then its adapters are merged too, if it
             has any.
+        otherwise: Whether it will be asked otherwise than it learnt, because somebody wants it so.
 
     Raises:
         CheckpointError: Names, shapes or the prompt format do not fit.
     """
     file = projection_file(path)
-    _check_format(processor, path)
+    _check_format(processor, path, SHAPE if otherwise else None)
     try:
         pickled = file.suffix in PICKLED
         state = checkpoints.read_projection(file) if pickled else load_file(file)
@@ -475,7 +514,9 @@ def prompt_beside(path: str | Path) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in BASES}
 
 
-def _check_format(processor: MusiLingoProcessor, path: str | Path) -> None:
+def _check_format(
+    processor: MusiLingoProcessor, path: str | Path, only: Sequence[str] | None
+) -> None:
     """Whether a projection was trained with the prompts it will get: else it hears nonsense."""
     if not (settings := prompt_beside(path)):
         return
@@ -484,7 +525,8 @@ def _check_format(processor: MusiLingoProcessor, path: str | Path) -> None:
     except TypeError as error:
         raise CheckpointError(path, detail=f"its format cannot be read: {error}") from error
     ours, other = processor.settings(), theirs.settings()
-    names = sorted(name for name in {*ours, *other} if ours.get(name) != other.get(name))
+    looked = {*ours, *other} if only is None else set(only)
+    names = sorted(name for name in looked if ours.get(name) != other.get(name))
     if names:
         raise CheckpointError(path, detail=f"trained with another {', '.join(names)}")
 

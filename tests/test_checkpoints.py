@@ -26,6 +26,7 @@ from musilingo_core.errors import CheckpointError, WeightsUnavailable
 from musilingo_core.folders import read_shapes
 from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
+from musilingo_core.weights import save_projection
 from tests.conftest import tone
 from tests.llama_tokenizer import make_tokenizer
 
@@ -301,3 +302,50 @@ def test_another_prompt_form_may_be_asked_for(
     assert ("You will be able to see the music" in text) == (prompt == "paper-demo")
     list(engine.reply([user("What?", clip.clip_id)], Sampling(max_new_tokens=3)))
     assert prompt in engine.name
+
+
+def test_a_folder_without_tokenizer_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bare"
+    shutil.copytree(checkpoint, folder)
+    (folder / "tokenizer.model").unlink()
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["llama_model"]
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="there is no tokenizer"):
+        load_engine(model=folder, device="cpu", weights="plain")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hidden_size": "48"},
+        {"num_attention_heads": 5},
+        {"num_attention_heads": 0},
+        {"hidden_act": "loud"},
+        {"model_type": "llama"},
+    ],
+)
+def test_settings_that_describe_no_model_are_refused(
+    checkpoint: Path, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    folder = tmp_path / "wrong"
+    shutil.copytree(checkpoint, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | wrong))
+    with pytest.raises(CheckpointError, match=r"no model|no MusiLingo model|do not fit"):
+        load_engine(model=folder, device="cpu", weights="plain")
+
+
+def test_a_projection_that_learnt_with_another_form_is_asked_in_it(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    engine = load_engine(model=checkpoint, prompt="vicuna-v1.5", device="cpu", weights="plain")
+    assert engine.processor.form.before_clip == "" and not engine.processor.stop_strings
+    save_projection(engine.model, tmp_path / "projection.safetensors")
+    form = json.dumps(engine.processor.settings())
+    (tmp_path / "musilingo.json").write_text(form)
+    given: Any = {"model": checkpoint, "projection": tmp_path, "device": "cpu"}
+    with pytest.raises(CheckpointError, match="trained with another"):
+        load_engine(**given, weights="plain")
+    again = load_engine(**given, weights="plain", prompt="vicuna-v1.5")
+    assert again.processor.form == engine.processor.form

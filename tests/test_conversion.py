@@ -9,7 +9,7 @@ import torch
 from musilingo_core.cli import main
 from musilingo_core.conversion import convert
 from musilingo_core.engine import load_engine
-from musilingo_core.errors import CheckpointError
+from musilingo_core.errors import CheckpointError, ConfigError
 from musilingo_core.models import Source
 from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
@@ -111,3 +111,21 @@ def test_the_command_makes_a_folder_that_can_be_asked(
         row = json.loads(capsys.readouterr().out)
         assert row["question"] == "What?" and row["new_tokens"] <= 5
     assert main(["convert", path, "--output", compact]) == 2
+
+
+def test_its_own_folder_is_no_place_for_the_compact_form(checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match="another folder"):
+        convert(checkpoint, checkpoint)
+
+
+def test_bases_named_by_relative_paths_are_found_from_anywhere(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    convert(checkpoint, "one")
+    convert(checkpoint, "two", Source(encoder="one/encoder", language_model="one/language_model"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    load_engine(model="../two", **PLAIN)
+    with pytest.raises(CheckpointError):
+        load_engine(model="../two", encoder="encoder", **PLAIN)

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from musilingo_core.errors import CheckpointError, WeightsUnavailable
-from musilingo_core.hub import Repository, fetch_repository, is_repository
+from musilingo_core.hub import Repository, _write_down, fetch_repository, is_repository
 
 NAME = "owner/little-model"
 
@@ -164,3 +165,34 @@ def test_names_are_told_from_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert is_repository("m-a-p/MERT-v1-330M")
     for path in ("runs/one", "./runs/two", "/tmp/x", "a/b/c", "model", "../x"):
         assert not is_repository(path)
+
+
+def test_everything_covers_a_part(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch_repository(Repository(NAME))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert (fetch_repository(Repository(NAME, only=("config.json",))) / "config.json").is_file()
+
+
+def test_a_named_revision_is_written_down_apart(hub: FakeHub) -> None:
+    first = fetch_repository(Repository(NAME))
+    hub.commit = "b" * 40
+    other = fetch_repository(Repository(NAME, "b" * 40))
+    assert first != other == fetch_repository(Repository(NAME, "b" * 40))
+    assert fetch_repository(Repository(NAME)) == first
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{", '{"o/n": 5}', '{"o/n": {"revision": "x"}}'])
+def test_a_damaged_record_says_so(hub: FakeHub, tmp_path: Path, text: str) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "hub.json").write_text(text)
+    with pytest.raises(CheckpointError, match="delete it to forget"):
+        fetch_repository(Repository(NAME))
+
+
+def test_records_of_many_at_once_are_all_kept(hub: FakeHub, tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        _write_down(Repository(f"o/{number}"), {"revision": "x", "files": {}})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(40)))
+    assert len(json.loads((tmp_path / "cache" / "hub.json").read_text())) == 40
