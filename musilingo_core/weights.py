@@ -279,7 +279,8 @@ def load_folder(
             )
         else:
             given["config"] = MusiLingoConfig.from_pretrained(folder)
-            processor = MusiLingoProcessor.from_pretrained(folder)
+            with _described(folder, "its processor cannot be read"):
+                processor = MusiLingoProcessor.from_pretrained(folder)
         check_memory(given["config"], placement)
     if on_status:
         on_status("Loading the model", None)
@@ -297,7 +298,9 @@ def load_folder(
 
 
 @contextmanager
-def _described(folder: str | Path) -> Iterator[None]:
+def _described(
+    folder: str | Path, detail: str = "its settings describe no model"
+) -> Iterator[None]:
     """What a folder's settings say may be no model at all.
 
     Raises:
@@ -307,8 +310,8 @@ def _described(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except (*wrong, StrictDataclassError) as error:
-        detail = f"its settings describe no model: {str(error).splitlines()[0]}"
-        raise CheckpointError(folder, detail=detail) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(folder, detail=f"{detail}: {reason}") from error
 
 
 def _of_compact(
