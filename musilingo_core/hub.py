@@ -182,10 +182,11 @@ def _records() -> dict[str, Any]:
     try:
         records = json.loads(_record_file().read_text(encoding="utf-8"))
         for record in records.values():
-            assert isinstance(record["revision"], str) and isinstance(record["files"], dict)
+            if not (isinstance(record["revision"], str) and isinstance(record["files"], dict)):
+                raise TypeError("no record of a repository")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         detail = "it cannot be read; delete it to forget what was fetched"
         raise CheckpointError(_record_file(), detail=detail) from error
     return dict(records)
