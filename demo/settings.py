@@ -32,7 +32,7 @@ class Settings:
         language_model: … and a LLaMA that chats.
         projection: A trained projection, named alike, instead of the model's own.
         prompt: Name of a prompt form instead of the model's own.
-        device: ``auto``, ``cpu``, ``cuda`` …
+        device: ``auto``, ``cpu``, ``cuda`` …, or ``spread``: over all GPUs.
         encoder_device: Of the encoder, where it is another.
         dtype: Of the language model and of MERT: ``auto``, ``float32``, ``bfloat16``, ``float16``.
         weights: That make words: ``auto``, ``packed`` (int8, on a processor), ``plain``, ``8bit``,

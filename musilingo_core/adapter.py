@@ -4,6 +4,7 @@ They are peft's, in its file format. Only this file knows the package, and only 
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from musilingo_core.errors import CheckpointError, ConfigError
+from musilingo_core.folders import LazyTensor
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 # Of peft's names; `PeftModel.from_pretrained` looks for the first.
@@ -73,29 +75,59 @@ def save_adapter(language_model: nn.Module, folder: str | Path) -> None:
     model.peft_config["default"].save_pretrained(folder)
 
 
-@torch.no_grad()
-def merge_adapter(language_model: nn.Module, folder: str | Path) -> None:
-    """Adds what adapters have learnt to a language model's own weights; costs nothing afterwards.
+class Adapted:
+    """A weight W that is W + α / r · B A once it is read (arXiv 2106.09685, section 4.1), float32.
 
-    A weight W becomes W + α / r · B A (arXiv 2106.09685, section 4.1), in W's precision. It does
-    without peft, whose import would take longer than all of this.
+    Args:
+        weight: What gives W.
+        down: A.
+        up: B.
+        scale: α / r.
+    """
+
+    def __init__(self, weight: LazyTensor | Tensor, down: Tensor, up: Tensor, scale: float) -> None:
+        self.weight, self.down, self.up, self.scale = weight, down, up, scale
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of what was learnt: (out, in)."""
+        return self.up.shape[0], self.down.shape[1]
+
+    def __getitem__(self, whole: object) -> Tensor:
+        return self.weight[...].float() + self.scale * (self.up.float() @ self.down.float())
+
+
+def adapted(
+    state: Mapping[str, LazyTensor | Tensor], folder: str | Path, prefix: str = ""
+) -> dict[str, Any]:
+    """Weights with what adapters have learnt, before anything is loaded: it costs nothing later.
+
+    It does without peft, whose import would take longer than all of this.
+
+    Args:
+        state: The language model's, by name, and perhaps others.
+        folder: Of the adapters.
+        prefix: Of the language model's names.
 
     Raises:
-        CheckpointError: There are no such adapters, or they do not fit the model.
+        CheckpointError: There are no such adapters, or they do not fit these weights.
     """
+    found: dict[str, Any] = dict(state)
     try:
         settings = json.loads((Path(folder) / SETTINGS).read_text(encoding="utf-8"))
-        state = _read(folder)
-        for name in [name for name in state if name.endswith(DOWN)]:
-            layer = name.removesuffix(DOWN)
-            weight: Any = language_model.get_submodule(layer).weight
-            learnt = state.pop(name.removesuffix(DOWN) + UP).float() @ state.pop(name).float()
-            scaled = settings["lora_alpha"] / settings["r"] * learnt
-            weight.copy_(weight.float() + scaled.to(weight.device))
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        learnt = _read(folder)
+        scale = settings["lora_alpha"] / settings["r"]
+        for layer in [name.removesuffix(DOWN) for name in learnt if name.endswith(DOWN)]:
+            name, down, up = f"{prefix}{layer}.weight", learnt.pop(layer + DOWN), layer + UP
+            weight = Adapted(found[name], down, learnt.pop(up), scale)
+            if tuple(weight.weight.shape) != weight.shape:
+                raise ValueError(f"{name} is not {weight.shape}")
+            found[name] = weight
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
         raise CheckpointError(folder, detail=str(error).splitlines()[0]) from error
-    if state:
-        raise CheckpointError(folder, unexpected=sorted(state))
+    if learnt:
+        raise CheckpointError(folder, unexpected=sorted(learnt))
+    return found
 
 
 def _read(folder: str | Path) -> dict[str, Tensor]:

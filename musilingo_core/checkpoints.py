@@ -23,6 +23,7 @@ NAMES = {
     r"^model\.llama_proj\.": "multi_modal_projector.",
     r"^model\.llama_model\.": "language_model.",
 }
+WORDS = "model.llama_model."  # begins names of the language model's weights
 TEXT_FIELDS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps"),

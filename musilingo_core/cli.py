@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from musilingo_core.schedule import TrainingConfig
 
 BAD_INPUT = 2  # exit code
+DEVICES = "auto, cpu, cuda …"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
     encode.add_argument("--encoder", metavar="DIR|NAME", help="instead of the preset's")
     encode.add_argument("--preset", default="starter", help="whose encoder hears")
-    encode.add_argument("--device", default="auto", help="auto, cpu, cuda …")
+    encode.add_argument("--device", default="auto", help=DEVICES)
     _song_options(encode)
     encode.set_defaults(run=_encode)
 
@@ -253,7 +254,8 @@ def _model_options(parser: argparse.ArgumentParser, learns: bool = False) -> Non
     parser.add_argument(
         "--prompt", metavar="NAME", help=f"how it is asked: {', '.join(prompt_forms())}"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda …")
+    spread = "" if learns else ", or spread: over all GPUs"
+    parser.add_argument("--device", default="auto", help=f"{DEVICES}{spread}")
     if not learns:
         _placement_options(parser)
 

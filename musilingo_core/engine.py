@@ -29,7 +29,7 @@ from musilingo_core.generation import TextStream, decode, decode_together
 from musilingo_core.likelihood import mean_log_likelihoods
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.models import Source
-from musilingo_core.placement import Placement, find_device, find_dtype
+from musilingo_core.placement import SPREAD, Placement, find_device, find_dtype
 from musilingo_core.prefix_cache import PrefixCache, SaidTokens, position_keys
 from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.prompt import (
@@ -463,7 +463,7 @@ def load_engine(
         language_model: A LLaMA with its tokenizer.
         projection: A projection instead of the model's own.
         prompt: Name of a prompt form instead of the model's own.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` …
+        device: `auto`, `cpu`, `cuda`, `cuda:1` …, or `spread`: all GPUs, and then the processor.
         encoder_device: Of the encoder, where it is another.
         dtype: Of the language model and of MERT: `float32`, `bfloat16`, `float16`, or `auto`: what
             the device multiplies fastest, and float32 for MERT.
@@ -481,11 +481,12 @@ def load_engine(
         raise ConfigError(f"There are no weights “{weights}”; choose {', '.join(WEIGHTS)}.")
     packed, bits = WEIGHTS[weights]
     placement = Placement(  # before minutes of loading
-        find_device(device),
+        find_device("auto" if device == SPREAD else device),
         find_dtype(dtype),
         bits,
         packed,
         None if encoder_device is None else find_device(encoder_device),
+        device == SPREAD,
     )
     source = Source(preset, model, encoder, language_model, projection, prompt)
     loaded, processor = load_model(source, placement, on_status)

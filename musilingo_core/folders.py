@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from musilingo_core.errors import CheckpointError
@@ -31,22 +30,12 @@ def read_settings(folder: str | Path, name: str = "config.json") -> dict[str, An
 
 
 def read_state(folder: str | Path) -> dict[str, Tensor]:
-    """A folder's weights by name, of as many files as there are, mapped where that can be.
+    """A folder's weights by name, of as many files as there are.
 
     Raises:
         CheckpointError: There are none, or a file is damaged or holds more than weights.
     """
-    folder, state = Path(folder), dict[str, Tensor]()
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    if not files:
-        detail = "there is neither model.safetensors nor pytorch_model.bin"
-        raise CheckpointError(folder, detail=detail)
-    for file in files:
-        try:
-            state |= load_file(file) if file.suffix == ".safetensors" else read_pickle(file)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(folder, detail=f"{file.name} is damaged") from error
-    return state
+    return {name: weight[...] for name, weight in lazy_state(folder).items()}
 
 
 def read_pickle(file: str | Path) -> dict[str, Any]:
@@ -83,15 +72,24 @@ class LazyTensor:
             tensor: Tensor = weights.get_tensor(self.name)
         return tensor
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes; nothing else is read."""
+        with safe_open(self.file, "pt") as weights:
+            return tuple(weights.get_slice(self.name).get_shape())
 
-def lazy_state(folder: str | Path) -> dict[str, LazyTensor]:
-    """A folder's weights by name, none of which is read yet.
+
+def lazy_state(folder: str | Path) -> "dict[str, LazyTensor | Tensor]":
+    """A folder's weights by name, none of which is read yet where there are safetensors files.
 
     Raises:
-        CheckpointError: There are no safetensors files, or they are damaged.
+        CheckpointError: There are none, or a file is damaged or holds more than weights.
     """
-    found: dict[str, LazyTensor] = {}
-    for file in _safetensors(folder):
+    found: dict[str, LazyTensor | Tensor] = {}
+    for file in _files(folder, "*.safetensors", "pytorch_model*.bin"):
+        if file.suffix != ".safetensors":
+            found |= read_pickle(file)
+            continue
         with _opened(file) as weights:
             found |= {name: LazyTensor(file, name) for name in weights.keys()}  # noqa: SIM118
     return found
@@ -104,21 +102,23 @@ def read_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
         CheckpointError: There are none, or they are damaged.
     """
     found: dict[str, tuple[int, ...]] = {}
-    for file in _safetensors(folder):
+    for file in _files(folder, "*.safetensors"):
         with _opened(file) as weights:
             for name in weights.keys():  # noqa: SIM118 (it is no mapping)
                 found[name] = tuple(weights.get_slice(name).get_shape())
     return found
 
 
-def _safetensors(folder: str | Path) -> list[Path]:
-    if files := sorted(Path(folder).glob("*.safetensors")):
-        return files
-    raise CheckpointError(folder, detail="there are no safetensors files")
+def _files(folder: str | Path, *patterns: str) -> list[Path]:
+    """Files of weights, of the first kind that there is."""
+    for pattern in patterns:
+        if files := sorted(Path(folder).glob(pattern)):
+            return files
+    raise CheckpointError(folder, detail=f"there is no file {' or '.join(patterns)}")
 
 
 def _opened(file: Path) -> Any:
     try:
         return safe_open(file, "pt")
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(file, detail=str(error).splitlines()[0]) from error
+        raise CheckpointError(file, detail=f"{file.name} is damaged") from error

@@ -129,6 +129,8 @@ def _joined(
 def fits(model: Any) -> bool:
     """Whether a model's step is that of a LLaMA, as this file computes it."""
     rope = getattr(model.config, "rope_parameters", None) or {}
+    if any(hasattr(module, "_hf_hook") for module in model.modules()):  # accelerate spread it
+        return False
     return model.config.model_type == "llama" and rope.get("rope_type") in FIXED_ROPES
 
 

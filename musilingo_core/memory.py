@@ -25,18 +25,24 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of a model's two sides.
+    """Bytes that a model takes.
 
     Attributes:
-        hearing: The encoder's weights and what a window of sound takes.
-        words: The language model's weights, the projection's, and states of one whole context.
+        ear: The encoder's weights.
+        window: What hearing a window of sound takes beside them.
+        words: The language model's weights and the projection's.
+        states: Those of one whole context.
     """
 
-    hearing: int
+    ear: int
+    window: int
     words: int
+    states: int
 
-    def __add__(self, more: int) -> int:
-        return self.hearing + self.words + more
+    @property
+    def total(self) -> int:
+        """All together."""
+        return self.ear + self.window + self.words + self.states
 
 
 def need(config: MusiLingoConfig, placement: Placement) -> Need:
@@ -50,7 +56,7 @@ def need(config: MusiLingoConfig, placement: Placement) -> Need:
         model = MusiLingoForConditionalGeneration(config)
     kind = config.audio_config.model_type
     exact = placement.dtype is None or kind != "mert"
-    hearing = _count(model.audio_tower) * (4 if exact else _bytes(placement.dtype))
+    ear = _count(model.audio_tower) * (4 if exact else _bytes(placement.dtype))
     text = config.text_config
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -58,7 +64,7 @@ def need(config: MusiLingoConfig, placement: Placement) -> Need:
     context = min(text.max_position_embeddings, CONTEXT)
     states = 2 * text.num_hidden_layers * heads * size * context * width
     words = _words(model.language_model, placement) + 4 * _count(model.multi_modal_projector)
-    return Need(hearing + HEARING.get(kind, 0), words + states)
+    return Need(ear, HEARING.get(kind, 0), words, states)
 
 
 def check_memory(config: MusiLingoConfig, placement: Placement) -> None:
@@ -69,38 +75,50 @@ def check_memory(config: MusiLingoConfig, placement: Placement) -> None:
     """
     if _fits(config, placement):
         return
-    variants = {
-        "--dtype bfloat16": replace(placement, dtype=torch.bfloat16),
-        "--weights plain": replace(placement, packed=False),
-        "--dtype bfloat16 --weights plain": replace(placement, dtype=torch.bfloat16, packed=False),
-        "--weights 8bit": replace(placement, bits=8, packed=False),
-        "--weights 4bit": replace(placement, bits=4, packed=False),
-        "--weights 4bit --encoder-device cpu": replace(
-            placement, bits=4, packed=False, encoder_device=torch.device("cpu")
-        ),
-        "--device cpu": replace(placement, device=torch.device("cpu"), encoder_device=None),
-    }
+    needed = need(config, placement)
     fitting = [
-        (words, need(config, other) + 0)
-        for words, other in variants.items()
-        if need(config, other) != need(config, placement) or other.device != placement.device
+        (words, need(config, other).total)
+        for words, other in _others(placement)
+        if need(config, other) != needed or other.device != placement.device or other.spread
         if _fits(config, other)
     ]
-    total = need(config, placement) + 0
-    raise NotEnoughMemory(total, free_bytes(placement.device), str(placement.device), fitting)
+    raise NotEnoughMemory(needed.total, _free(placement), str(placement.device), fitting)
+
+
+def _others(placement: Placement) -> list[tuple[str, Placement]]:
+    """(options, placement): what may be tried instead."""
+    half = {"dtype": torch.bfloat16}
+    found: list[tuple[str, dict[str, Any]]] = [
+        ("--dtype bfloat16", half),
+        ("--weights plain", {"packed": False}),
+        ("--dtype bfloat16 --weights plain", half | {"packed": False}),
+    ]
+    if placement.device.type == "cuda":
+        four = {"bits": 4, "packed": False}
+        found += [
+            ("--weights 8bit", four | {"bits": 8}),
+            ("--weights 4bit", four),
+            ("--weights 4bit --encoder-device cpu", four | {"encoder_device": CPU}),
+            ("--device spread", {"spread": True}),
+            ("--device cpu", {"device": CPU, "encoder_device": None}),
+        ]
+    return [(words, replace(placement, **changes)) for words, changes in found]
 
 
 def _fits(config: MusiLingoConfig, placement: Placement) -> bool:
-    needed = need(config, placement)
-    if placement.bits is not None or placement.encoder_device is not None:
-        whole = need(config, replace(placement, bits=None, packed=False, encoder_device=None))
-        if whole + 0 > free_bytes(CPU):  # through which it is loaded
-            return False
-    elsewhere = placement.encoder_device
+    needed, elsewhere = need(config, placement), placement.encoder_device
     if elsewhere is None or elsewhere == placement.device:
-        return needed + 0 <= free_bytes(placement.device)
-    fits = needed.hearing <= free_bytes(elsewhere)
-    return fits and needed.words <= free_bytes(placement.device)
+        return needed.total <= _free(placement)
+    # A checkpoint that holds all of it brings the encoder, too, before that moves.
+    here = needed.words + max(needed.states, needed.ear)
+    return needed.ear + needed.window <= free_bytes(elsewhere) and here <= _free(placement)
+
+
+def _free(placement: Placement) -> int:
+    if not placement.spread:
+        return free_bytes(placement.device)
+    gpus = range(torch.cuda.device_count())
+    return sum(free_bytes(torch.device("cuda", each)) for each in gpus) + free_bytes(CPU)
 
 
 def free_bytes(device: torch.device) -> int:

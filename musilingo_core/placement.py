@@ -7,6 +7,7 @@ import torch
 from musilingo_core.errors import ConfigError
 
 CPU = torch.device("cpu")
+SPREAD = "spread"  # said instead of a device
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -15,12 +16,13 @@ class Placement:
     """Where a model's weights go, and how precise they are.
 
     Attributes:
-        device: Of language model and projection.
+        device: Of language model and projection; of a language model that is spread, of the rest.
         dtype: Of the language model, `served_dtype` by default, and of MERT, by default float32.
-        bits: Of the language model's weights, 8 or 4, for `quantize`.
+        bits: Of the language model's weights, 8 or 4, for `quantization`.
         packed: Whether those that make words are kept as int8, too, for a processor; None where
             that is known to be faster.
         encoder_device: Of the encoder; that of the rest by default.
+        spread: Whether accelerate may put layers on all GPUs, and on the processor what is left.
     """
 
     device: torch.device = CPU
@@ -28,11 +30,17 @@ class Placement:
     bits: int | None = None
     packed: bool | None = None
     encoder_device: torch.device | None = None
+    spread: bool = False
 
     @property
     def words_dtype(self) -> torch.dtype:
         """The language model's."""
         return self.dtype or served_dtype(self.device)
+
+    @property
+    def device_map(self) -> str | dict[str, str]:
+        """As `from_pretrained` takes it."""
+        return "auto" if self.spread else {"": str(self.device)}
 
 
 def find_device(name: str) -> torch.device:

@@ -156,7 +156,7 @@ def _begin(
 ) -> bool:
     """Begins a projection with an earlier one, or with words; False where there is neither."""
     if start is not None:
-        load_projection(model, processor, projection_file(start))
+        load_projection(model, processor, start)
     elif described := data.described():
         begin_with_words(model, processor, described, config.scale)
     else:

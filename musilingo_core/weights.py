@@ -13,16 +13,16 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModel,
-    AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
     LlamaTokenizer,
 )
 
 from musilingo_core import checkpoints
-from musilingo_core.adapter import merge_adapter
+from musilingo_core.adapter import adapted
 from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.encoders import MusicEncoder
 from musilingo_core.encoders import musicnn as musicnn  # the classes of both are registered
@@ -43,7 +43,7 @@ from musilingo_core.models import (
 )
 from musilingo_core.placement import Placement, find_device
 from musilingo_core.processing import MusiLingoProcessor
-from musilingo_core.quantization import quantize
+from musilingo_core.quantization import quantization
 from musilingo_core.storage import OnStatus
 from musilingo_core.wheels import Wheel, converted, fetch_all, model_folder
 
@@ -51,6 +51,7 @@ PUBLISHED = ("mert_model", "hubert")  # kinds of encoders in layouts of others
 VOCABULARIES = ("tokenizer.model", "tokenizer.json", "vocab.json")  # one of them is a tokenizer
 SHAPE = ("audio_token", "tokens_per_row", "segments")  # of a processor: the model's, not its words
 BASES = ("encoder", "language_model")  # of a projection, as `musilingo.json` may name them
+WORDS = "language_model."  # begins names of the language model's weights
 
 
 Loaded = tuple[MusiLingoForConditionalGeneration, MusiLingoProcessor]
@@ -103,11 +104,9 @@ def _of_preset(
     encoder, language_model = part_folders(preset, on_status)
     if on_status:
         on_status("Loading the model", None)
-    model, processor = compose(encoder, language_model, preset.settings(), placement)
-    if not learns:
-        projection = folder_of(source.projection or preset.folder, on_status)
-        load_projection(model, processor, projection, source.prompt is not None)
-    return model, processor
+    projection = folder_of(source.projection or preset.folder, on_status) if not learns else None
+    settings, otherwise = preset.settings(), source.prompt is not None
+    return compose(encoder, language_model, settings, placement, projection, otherwise)
 
 
 def _of_parts(
@@ -130,10 +129,8 @@ def _of_parts(
     settings = (prompt_beside(projection) if projection else {}) or settings or {}
     if not settings and source.prompt is not None:
         settings = prompt_settings(source.prompt)
-    model, processor = compose(encoder, language_model, settings, placement)
-    if projection is not None and not learns:
-        load_projection(model, processor, projection, source.prompt is not None)
-    return model, processor
+    learnt, otherwise = None if learns else projection, source.prompt is not None
+    return compose(encoder, language_model, settings, placement, learnt, otherwise)
 
 
 def folder_of(
@@ -228,6 +225,8 @@ def _whole(kind: Any, folder: str | Path, **given: Any) -> Any:
     source = None if "state_dict" in given else folder
     try:
         model, info = kind.from_pretrained(source, output_loading_info=True, **given)
+        if source is None and (Path(folder) / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(folder, detail=str(error).splitlines()[0]) from error
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
@@ -282,19 +281,31 @@ def load_folder(
             with _described(folder, "its processor cannot be read"):
                 processor = MusiLingoProcessor.from_pretrained(folder)
         check_memory(given["config"], placement)
+    projection = None if source.projection is None else folder_of(source.projection, on_status)
     if on_status:
         on_status("Loading the model", None)
-    kind = MusiLingoForConditionalGeneration
-    given |= {"dtype": placement.words_dtype, "state_dict": lazy_state(folder)}
-    if placement.bits is None and placement.encoder_device is None:  # else through main memory
-        given["device_map"] = {"": str(placement.device)}
-    model = _whole(kind, folder, **given).eval()
-    if (Path(folder) / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
-    if source.projection is not None:  # its adapters, too, before weights are quantized
-        projection = folder_of(source.projection, on_status)
+    published = "key_mapping" in given
+    given["state_dict"] = _state(folder, projection, checkpoints.WORDS if published else WORDS)
+    model = _whole(MusiLingoForConditionalGeneration, folder, **given, **_going(placement)).eval()
+    if projection is not None:
         load_projection(model, processor, projection, source.prompt is not None)
     return model, processor
+
+
+def _state(folder: str | Path, projection: Path | None, prefix: str = "") -> dict[str, Any]:
+    """A folder's weights, with what the adapters beside a projection have learnt."""
+    state = lazy_state(folder)
+    adapter = None if projection is None else projection / "adapter"
+    return adapted(state, adapter, prefix) if adapter and adapter.is_dir() else dict(state)
+
+
+def _going(placement: Placement) -> dict[str, Any]:
+    """Makes `from_pretrained` bring each weight, once it is read, to where and what it is to be."""
+    given = {"dtype": placement.words_dtype, "device_map": placement.device_map}
+    if placement.bits is not None:
+        bits = quantization(placement.bits, placement.words_dtype)
+        given["quantization_config"] = bits
+    return given
 
 
 @contextmanager
@@ -387,18 +398,15 @@ def _has_tokenizer(folder: Path) -> bool:
 def _placed(
     model: MusiLingoForConditionalGeneration, placement: Placement
 ) -> MusiLingoForConditionalGeneration:
-    """A model where it is to run, its language model quantized on the way there.
+    """A model whose encoder is where it is to run, and as precise.
 
     Who chooses a precision chooses it for MERT, too: half of it is twice as fast, but what it
     hears strays (`benchmarks.encode`), so it is not taken unasked.
     """
     if placement.dtype is not None and isinstance(model.audio_tower, MertEncoder):
         model.audio_tower.to(placement.dtype)
-    if placement.bits is not None:
-        quantize(model.language_model, placement.bits)
-    model.audio_tower.to(placement.encoder_device or placement.device)
-    model.language_model.to(placement.device)
-    model.multi_modal_projector.to(placement.device)
+    if placement.encoder_device is not None:
+        model.audio_tower.to(placement.encoder_device)
     return model
 
 
@@ -407,15 +415,19 @@ def compose(
     language_model: str | Path,
     settings: dict[str, Any],
     placement: Placement = Placement(),
+    projection: Path | None = None,
+    otherwise: bool = False,
 ) -> Loaded:
-    """An encoder and a language model from folders, joined by a projection that knows nothing yet.
+    """An encoder and a language model from folders, joined by a projection.
 
     Args:
         encoder: Folder in transformers' layout.
         language_model: Folder in transformers' layout, with a tokenizer.
         settings: `MusiLingoProcessor`'s arguments but the tokenizer; by default the tokenizer's own
             chat template, and one of its tokens that no text needs for music.
-        placement: How precise; all stands in main memory.
+        placement: Where to, and how precise.
+        projection: As `load_projection` takes it; its adapters, too. Without one it knows nothing.
+        otherwise: As `load_projection` takes it.
 
     Raises:
         CheckpointError: A folder does not hold what it should.
@@ -433,15 +445,19 @@ def compose(
             tokens_per_row=processor.tokens_per_row,
             segments=processor.segments,
         )
+        kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config.text_config)]
         check_memory(config, placement)
     with torch.device("meta"):
         model = MusiLingoForConditionalGeneration(config)
-    speaker = _whole(AutoModelForCausalLM, language_model, dtype=placement.words_dtype)
-    tower: Any = load_encoder(encoder, "cpu")
+    tower: Any = load_encoder(encoder, str(placement.encoder_device or placement.device))
+    given = {"config": config.text_config, "state_dict": _state(language_model, projection)}
+    speaker = _whole(kind, language_model, **given, **_going(placement))
     model.audio_tower, model.language_model = tower, speaker
-    model.multi_modal_projector = model.multi_modal_projector.to_empty(device="cpu")
+    model.multi_modal_projector = model.multi_modal_projector.to_empty(device=placement.device)
     model.multi_modal_projector.reset_parameters()
     model.generation_config = speaker.generation_config
+    if projection is not None:
+        load_projection(model, processor, projection, otherwise)
     return model.eval(), processor
 
 
@@ -476,8 +492,7 @@ def load_projection(
     Args:
         model: Changed in place.
         processor: Writes the prompts; a `musilingo.json` beside the file must agree with it.
-        path: The file, or the folder of a training run: then its adapters are merged too, if it
-            has any.
+        path: The file, or the folder of a training run. Its adapters are no part of it.
         otherwise: Whether it will be asked otherwise than it learnt, because somebody wants it so.
 
     Raises:
@@ -491,8 +506,6 @@ def load_projection(
         model.multi_modal_projector.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(file, detail=str(error).splitlines()[-1].strip()) from error
-    if (adapter := Path(path) / "adapter").is_dir():
-        merge_adapter(model.language_model, adapter)
 
 
 def settings_beside(path: str | Path) -> dict[str, Any]:

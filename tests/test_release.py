@@ -14,6 +14,7 @@ from musilingo_core.processing import MusiLingoProcessor
 from musilingo_core.release import push_to_hub, save
 from musilingo_core.schedule import TrainingConfig
 from musilingo_core.weights import load_projection
+from tests.test_adapter import merge
 
 Model = MusiLingoForConditionalGeneration
 EXAMPLES = [Example("a", (("What?", "That."),), "train", "ours")] * 1200
@@ -58,6 +59,7 @@ def test_a_folder_of_a_run_is_a_projection_with_its_adapters(
     tiny_model.language_model.load_state_dict(plain)
     tiny_model.multi_modal_projector.weight.data.zero_()
     load_projection(tiny_model, processor, tmp_path)
+    merge(tiny_model, tmp_path / "adapter")
     assert float(tiny_model.multi_modal_projector.weight.detach().norm()) > 0
     now = tiny_model.language_model(ids).logits.detach()
     torch.testing.assert_close(now, learnt, rtol=1e-3, atol=1e-4)

@@ -29,6 +29,7 @@ from musilingo_core.training import (
 )
 from musilingo_core.weights import load_projection, save_projection
 from tests.conftest import make_clip
+from tests.test_adapter import merge
 
 Model = MusiLingoForConditionalGeneration
 CONFIG = TrainingConfig(steps=6, batch_size=2, validate_every=3, warmup_steps=2, learning_rate=1e-2)
@@ -168,6 +169,7 @@ def test_what_adapters_have_learnt_is_learnt_on_and_saved(
     train(two, processor, EXAMPLES, folder, still, find, rows.append, tmp_path / "one")
     assert rows[0]["validation_loss"] == pytest.approx(learnt, abs=0.01)
     load_projection(plain, processor, folder)
+    merge(plain, folder / "adapter")
     spoken = validate(plain, Loader(processor, EXAMPLES[-1:], find, CONFIG))
     assert spoken == pytest.approx(rows[0]["validation_loss"], abs=0.01)
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import dispatch_model
 from transformers import (
     AutoConfig,
     AutoModelForMultimodalLM,
@@ -133,6 +134,32 @@ def test_adapters_of_a_projection_are_in_the_quantized_weights(
     assert found.dtype == torch.int8
     most = float(true.detach().abs().max()) / 99
     assert torch.allclose(found * found.SCB[:, None] / 127, true, atol=most)
+
+
+def test_a_model_may_be_spread(
+    tiny_model: MusiLingoForConditionalGeneration, processor: MusiLingoProcessor, tmp_path: Path
+) -> None:
+    tiny_model.save_pretrained(tmp_path / "own")
+    processor.save_pretrained(tmp_path / "own")
+    clip, said = make_clip(), []
+    greedy = Sampling(temperature=0, repetition_penalty=5, max_new_tokens=20)
+    for device in ("cpu", "spread"):
+        engine = load_engine(
+            model=tmp_path / "own", device=device, dtype="float32", weights="plain"
+        )
+        engine.cache.put(clip)
+        said.append(engine.reply([user("What?", clip.clip_id)], greedy).text())
+    # As where a GPU has no room for all of it: layers that come when they are needed.
+    words = engine.model.language_model
+    places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk"}
+    places |= {"model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    dispatch_model(words, places, main_device="cpu", offload_dir=tmp_path / "kept")
+    assert words.model.layers[1].mlp.up_proj.weight.device.type == "meta"
+    apart = ChatEngine(engine.model, engine.processor)
+    assert not apart.decoder.packed
+    apart.cache.put(clip)
+    said.append(apart.reply([user("What?", clip.clip_id)], greedy).text())
+    assert said[0] and said[0] == said[1] == said[2]
 
 
 def save_pair(

@@ -77,6 +77,7 @@ class MertEncoder(PreTrainedModel):
 
     config_class = MertConfig
     main_input_name = "input_values"
+    _no_split_modules = ["MertEncoder"]
     _supports_sdpa = True
 
     def __init__(self, config: MertConfig) -> None:

@@ -63,6 +63,7 @@ class MusicnnEncoder(PreTrainedModel):
 
     config_class = MusicnnConfig
     main_input_name = "input_values"
+    _no_split_modules = ["MusicnnEncoder"]
 
     def __init__(self, config: MusicnnConfig) -> None:
         super().__init__(config)
