@@ -5,9 +5,10 @@ The page is there at once; the model is loaded behind it and the page says how f
 
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING
 
-from demo import content
+from demo import content, zero_gpu
 from demo.handlers import Handlers
 from demo.loading import EngineLoader, OnStatus
 from demo.page import launch_options, make_page
@@ -25,6 +26,8 @@ def main() -> None:
     settings = Settings.from_environment()
     os.environ["GRADIO_TEMP_DIR"] = str(settings.uploads)  # nowhere else are songs deleted in time
     keep_sweeping(settings.uploads, settings.upload_age_s)
+    if settings.zero_gpu:
+        os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # of transformers; see there
 
     def load(on_status: OnStatus) -> "ChatEngine":
         from transformers.utils.logging import disable_progress_bar
@@ -47,11 +50,20 @@ def main() -> None:
             on_status=on_status,
             limits=AudioLimits(max_duration_s=60.0 * settings.max_minutes),
         )
+        if settings.zero_gpu:
+            from musilingo_core.lending import LentEngine
+
+            engine = LentEngine(engine, zero_gpu.lend)
         print(f"The model “{engine.name}” is ready", flush=True)
         return engine
 
     loader = EngineLoader(load)
-    loader.start()
+    if settings.zero_gpu:  # see there
+        loader.run()
+        if loader.engine is None:
+            sys.exit(1)  # the log has the reason; a Space shows it
+    else:
+        loader.start()
     page = make_page(Handlers(loader), settings)
     # Quiet: Gradio's own lines advertise a public link, which this page never has.
     options = launch_options(settings) | {"prevent_thread_lock": True, "quiet": True}

@@ -7,6 +7,8 @@ encoder at its next report.
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -36,7 +38,9 @@ class Listening:
         self._abandoned = False
         self._future: Future[Clip] = Future()
         # A daemon, unlike an executor's thread: the server may end while a song is being heard.
-        threading.Thread(target=self._run, args=(engine,), name="listening", daemon=True).start()
+        # In the event's context: who lends a GPU wants to know for whom.
+        run = partial(copy_context().run, self._run, engine)
+        threading.Thread(target=run, name="listening", daemon=True).start()
 
     def __enter__(self) -> "Listening":
         return self

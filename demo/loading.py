@@ -67,10 +67,11 @@ class EngineLoader:
         with self._lock:
             if self._engine is None and not (self._thread and self._thread.is_alive()):
                 self._status = LoadStatus("loading", content.LOADING)
-                self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+                self._thread = threading.Thread(target=self.run, name="engine", daemon=True)
                 self._thread.start()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Loads the engine in this thread."""
         # Anything but a MusiLingoError is a bug: whole in the log, one sentence for visitors.
         outcome = LoadStatus("failed", content.LOADING_BROKE)
         try:

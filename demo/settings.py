@@ -46,6 +46,7 @@ class Settings:
         upload_age_s: Seconds an uploaded song stays on disk at most; never more than an hour.
         uploads: Folder for uploaded songs, for this page alone and safe to delete.
         examples: Folder with ``examples.json`` and its clips; may be missing.
+        zero_gpu: Whether a GPU is lent for each call; such a Space says so itself.
     """
 
     host: str = "127.0.0.1"
@@ -68,6 +69,7 @@ class Settings:
     upload_age_s: int = 3000
     uploads: Path = UPLOADS
     examples: Path = HERE.parent / "assets" / "examples"
+    zero_gpu: bool = False
 
     def __post_init__(self) -> None:
         """Refuses numbers that would start a page nobody can use.
@@ -101,7 +103,8 @@ class Settings:
         """Reads the settings that differ from the defaults.
 
         Args:
-            environment: Names and values; ``SPACE_ID`` tells a Hugging Face Space.
+            environment: Names and values; ``SPACE_ID`` tells a Hugging Face Space, and
+                ``SPACES_ZERO_GPU`` one that is lent its GPU.
 
         Raises:
             ConfigError: A value cannot be read; the sentence names the variable.
@@ -109,11 +112,16 @@ class Settings:
         changes: dict[str, Any] = {}
         if environment.get("SPACE_ID"):
             changes = {"host": "0.0.0.0", "port": 7860}
+        changes["zero_gpu"] = _is_true(environment.get("SPACES_ZERO_GPU", ""))
         for field in fields(cls):
             name = PREFIX + field.name.upper()
             if environment.get(name):
                 changes[field.name] = _read(name, environment[name])
         return cls(**changes)
+
+
+def _is_true(text: str) -> bool:
+    return text.lower() in ("1", "t", "true")
 
 
 def _read(name: str, value: str) -> Any:
@@ -128,6 +136,7 @@ def _read(name: str, value: str) -> Any:
         "UPLOAD_AGE_S": int,
         "UPLOADS": lambda text: Path(text).resolve(),
         "EXAMPLES": lambda text: Path(text).resolve(),
+        "ZERO_GPU": _is_true,
     }
     try:
         return readers.get(name.removeprefix(PREFIX), str)(value)

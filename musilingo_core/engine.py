@@ -372,14 +372,20 @@ class ChatEngine:
             self._keep(keys, said, cache)
 
     def _keep(self, keys: list[int], said: list[int], cache: Cache) -> None:
-        """Keeps a reply's states, and its tokens by its text unless that lacks what they say."""
-        if not said:
-            return
-        self.prefixes.put([*keys, *said], cache)
-        stream = self._stream()
+        """Keeps a reply's states and its tokens."""
+        if said:
+            self.prefixes.put([*keys, *said], cache)
+            self._remember(said)
+
+    def _remember(self, said: list[int]) -> None:
+        """Keeps a reply's tokens by its text, but those of what ended it, if that is their text."""
+        stream, decoded = self._stream(), self.processor.tokenizer.decode
         text = "".join(stream.push(token) for token in said) + stream.finish()
-        if text == self.processor.tokenizer.decode(said).strip():
-            self.said.put(text, said)
+        count = len(said)
+        while count and len(decoded(said[:count]).strip()) > len(text):
+            count -= 1
+        if count and decoded(said[:count]).strip() == text:
+            self.said.put(text, said[:count])
 
     @torch.inference_mode()
     def _embeds(self, prompt: Prompt) -> Tensor:

@@ -157,6 +157,13 @@ class NotEnoughMemory(MusiLingoError):
         )
 
 
+class DeviceNotLent(MusiLingoError):
+    """There is no GPU for a call at the moment; `reason` is its lender's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"No GPU is to be had: {reason.strip().rstrip('.')}. Please try later.")
+
+
 class ManifestError(MusiLingoError):
     """A line of a manifest cannot be used; line 0 stands for all of it."""
 

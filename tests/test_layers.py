@@ -11,7 +11,6 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"errors", "storage"},
     {
-        "adapter",
         "audio",
         "initialisation",
         "metrics",
@@ -26,7 +25,7 @@ LEVELS = [
         "hub",
         "times",
     },
-    {"encoders", "kernels", "llama", "prompt", "wheels"},
+    {"adapter", "encoders", "kernels", "llama", "prompt", "wheels"},
     {
         "processing",
         "modeling",
@@ -42,7 +41,7 @@ LEVELS = [
     {"weights"},
     {"generation"},
     {"engine", "release", "conversion"},
-    {"verification"},
+    {"verification", "lending"},
     {"data"},
     {"training", "evaluation"},
     {"cli"},

@@ -1,5 +1,6 @@
 """The whole road in Chromium: the page, the real starter, real sound."""
 
+import os
 import re
 import signal
 import time
@@ -26,7 +27,7 @@ from tests.browser.test_page import (
     start_asking,
     upload,
 )
-from tests.test_app import Running, run_app
+from tests.test_app import ROOT, Running, run_app
 
 pytestmark = [pytest.mark.browser, pytest.mark.starter]
 
@@ -178,6 +179,23 @@ def test_a_conversation_fits_in_three_gigabytes_and_no_request_leaves_the_machin
     assert answers(tab)[0]
     app.assert_small()
     app.assert_alone()
+
+
+def test_a_gpu_may_be_lent_for_each_call(visit: Callable[..., Page], tmp_path: Path) -> None:
+    """`spaces` is a stand-in that forks; see `tests.forking`."""
+    (tmp_path / "spaces.py").write_text(
+        "from tests.forking import lend as GPU\ngradio_auto_wrap = lambda run: run\n"
+    )
+    changes = {"SPACES_ZERO_GPU": "true", "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    with run_app(tmp_path, MUSILINGO_CACHE=make_cache(tmp_path), **changes) as app:
+        app.wait(LONG_PATIENCE_MS / 1000, app.answers)
+        assert "is ready" in app.log.read_text("utf-8")  # before the page is there
+        tab = talk_about(visit, app.url, CHORALE, "heard 0:00–1:00 of 1:00")
+        ask(tab, "Which instruments do you hear?")
+        ask(tab, "And at 0:30?")
+        assert all(answers(tab)) and len(answers(tab)) == 2
+        log = app.log.read_text("utf-8")
+        assert "Traceback" not in log and log.count("is ready") == 1, log
 
 
 @pytest.mark.parametrize(

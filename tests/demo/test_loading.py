@@ -124,3 +124,15 @@ def test_the_log_names_each_step_once_and_the_failure(caplog: pytest.LogCaptureF
         "Loading the model",
         f"{content.LOADING_FAILED}: {error}",
     ]
+
+
+def test_a_loader_may_load_where_it_is_called() -> None:
+    threads: list[threading.Thread] = []
+
+    def load(on_status: OnStatus) -> FakeEngine:
+        threads.append(threading.current_thread())
+        return FakeEngine()
+
+    loader = EngineLoader(load)  # type: ignore[arg-type]
+    loader.run()
+    assert loader.status.state == "ready" and threads == [threading.current_thread()]

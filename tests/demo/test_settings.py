@@ -66,3 +66,9 @@ def test_no_other_file_of_the_page_reads_the_environment() -> None:
     folder = Path(__file__).parents[2] / "demo"
     readers = [path.name for path in folder.rglob("*.py") if "environ" in path.read_text("utf-8")]
     assert readers == ["settings.py"]
+
+
+def test_a_space_that_is_lent_its_gpu_says_so() -> None:
+    assert Settings.from_environment({"SPACES_ZERO_GPU": "true"}).zero_gpu
+    assert not Settings.from_environment({"SPACES_ZERO_GPU": "false"}).zero_gpu
+    assert not Settings.from_environment({}).zero_gpu
