@@ -14,6 +14,7 @@ SONG_FORMATS = "WAV, FLAC, MP3, OGG, Opus or M4A; up to {minutes} minutes and {m
 SONG_WAITING = "Your song is kept and will be heard as soon as the model is ready"
 SONG_IN_LINE = "Your song will be heard in a moment"
 SONG_PUT_OFF = "Too many visitors are waiting; your song is kept and heard with your next question"
+SONG_KEPT = "Your song is kept and heard with your next question."
 SONG_FAULT = "A fault in the program kept this song from being heard; please try another file"
 LISTENING = "Listening: {percent} %"
 HEARD = "heard 0:00–{heard} of {duration}"

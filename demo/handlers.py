@@ -17,7 +17,7 @@ from demo.listening import Abandoned, Listening
 from demo.loading import EngineLoader
 from demo.session import MAX_QUESTION_CHARACTERS, Keeper, Session, Song
 from demo.view import Line, StartView, View
-from musilingo_core.errors import ConfigError, MusiLingoError
+from musilingo_core.errors import ConfigError, DeviceNotLent, MusiLingoError
 from musilingo_core.sampling import Sampling
 
 Choose = Callable[[], Sampling]  # raises ConfigError for numbers that are out of range
@@ -271,7 +271,7 @@ class Handlers:
                     session.listening = None
 
     def _hear(self, session: Session, listening: Listening) -> Views:
-        song, problem = None, ""
+        song, problem, kept = None, "", None
         try:
             for fraction in listening:
                 if session.listening is not listening:
@@ -282,18 +282,20 @@ class Handlers:
                 song = Song(clip.clip_id, str(listening.path), clip.duration_s, clip.heard_s)
         except Abandoned:
             pass  # told below
+        except DeviceNotLent as error:
+            problem, kept = f"{error} {content.SONG_KEPT}", listening.path
         except MusiLingoError as error:
             problem = str(error)
         if session.listening is not listening:  # nobody wants this song any more
             yield View(song=self._song_line(session))  # an earlier view may have come late
             return
-        session.listening, session.song = None, song
+        session.upload, session.listening, session.song = kept, None, song
         if song:
             yield View(song=_heard(song), keepsake=self.keeper.pack(session))
         else:
             session.end_turn()
-            view = self._rest(session, Line())
-            yield replace(view, song=Line(problem, "problem"), player="")
+            view, player = self._rest(session, Line()), None if kept else ""
+            yield replace(view, song=Line(problem, "problem"), player=player)
 
     def _accept(
         self, session: Session, place: int, question: str, draft: str, choose: Choose

@@ -161,7 +161,7 @@ class DeviceNotLent(MusiLingoError):
     """There is no GPU for a call at the moment; `reason` is its lender's."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"No GPU is to be had: {reason.strip().rstrip('.')}. Please try later.")
+        super().__init__(f"No GPU is free: {reason.strip().rstrip('.')}. Please try again later.")
 
 
 class ManifestError(MusiLingoError):

@@ -15,7 +15,7 @@ from demo.listening import Listening
 from demo.loading import EngineLoader
 from demo.session import MAX_QUESTION_CHARACTERS, Keeper, Session, text_message, text_of
 from demo.view import Line, View
-from musilingo_core.errors import PromptError, WeightsUnavailable
+from musilingo_core.errors import DeviceNotLent, PromptError, WeightsUnavailable
 from musilingo_core.sampling import Sampling
 from tests.demo.fake_engine import FakeEngine
 
@@ -364,6 +364,24 @@ def test_a_song_the_queue_has_no_place_for_is_heard_with_the_next_question(
     view = ask(handlers, session, "Is it loud?")
     assert view.song == HEARD
     assert texts(view)[-1] == "Turn 1, 2.0 s heard. You asked: Is it loud?"
+
+
+def test_a_song_no_gpu_is_lent_for_is_kept_and_heard_with_the_next_question(
+    handlers: Handlers, engine: FakeEngine, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, on_progress: object) -> None:
+        raise DeviceNotLent("the quota is used up.")
+
+    session, song = Session(), make_song()
+    with monkeypatch.context() as context:
+        context.setattr(engine, "encode", refuse)
+        view = last(hear(handlers, session, song))
+        assert view.song and view.song.kind == "problem" and view.player is None
+        assert "quota is used up" in view.song.text and content.SONG_KEPT in view.song.text
+        assert ask(handlers, session, "What?").question == "What?"  # back in the box
+    assert session.upload == Path(song) and not session.messages
+    view = ask(handlers, session, "What?")
+    assert view.song == HEARD and texts(view)[0] == "What?" and len(texts(view)) == 2
 
 
 def test_a_question_sent_three_times_is_answered_once(

@@ -43,5 +43,5 @@ def test_what_the_lender_says_is_said_in_plain_words(spaces: ModuleType) -> None
         return refused
 
     spaces.GPU = refuse  # type: ignore[attr-defined]
-    with pytest.raises(DeviceNotLent, match=r"had: You have exceeded your quota\. Sign up\. Pl"):
+    with pytest.raises(DeviceNotLent, match=r"free: You have exceeded your quota\. Sign up\. Pl"):
         list(zero_gpu.lend(count)(3))
