@@ -66,10 +66,19 @@ KNOWN = {repository.name: repository for repository in (MERT_330M, VICUNA_V0)}
 ENCODER_FILES = ("config.json", "preprocessor_config.json")
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "*.jinja")
 
+_NOT_COMMERCIAL = "CC-BY-NC-4.0, not for commercial use"
+LICENCES = {  # of weights on the Hub
+    "m-a-p/MERT-v0": _NOT_COMMERCIAL,
+    "m-a-p/MERT-v0-public": _NOT_COMMERCIAL,
+    "m-a-p/MERT-v1-95M": _NOT_COMMERCIAL,
+    "m-a-p/MERT-v1-330M": _NOT_COMMERCIAL,
+    "lmsys/vicuna-7b-delta-v0": "LLaMA's, not for commercial use",
+}
+ASK = "as its authors say"
 _PARTS = (("musicnn", "ISC"), ("SmolLM2-135M-Instruct", "Apache-2.0"))
 _PAPER = (
-    ("MERT-v1-330M", "CC-BY-NC-4.0, not for commercial use"),
-    ("Vicuna-7B v0", "LLaMA's, not for commercial use"),
+    ("MERT-v1-330M", LICENCES[MERT_330M.name]),
+    ("Vicuna-7B v0", LICENCES[VICUNA_V0.name]),
 )
 PRESETS = {
     preset.name: preset
@@ -93,7 +102,7 @@ PRESETS = {
             for data, licence in (
                 ("long", "CC-BY-4.0"),
                 ("short", "CC-BY-4.0"),
-                ("musicqa", "CC-BY-NC-4.0, not for commercial use"),
+                ("musicqa", _NOT_COMMERCIAL),
             )
         ),
     )
@@ -146,6 +155,16 @@ class Source:
 
     @property
     def licences(self) -> tuple[tuple[str, str], ...]:
-        """(part, licence) where the weights are known."""
-        whole = self.model is None and self.language_model is None
-        return find_preset(self.preset).licences if whole else ()
+        """(part, licence) of all that it is made of."""
+        published = {each.checkpoint.name: each for each in PRESETS.values() if each.checkpoint}
+        found, parts = list[tuple[str, str]](), [self.encoder, self.language_model]
+        if str(self.model) in published:
+            found += published[str(self.model)].licences
+        elif self.model is not None or self.language_model is not None:
+            parts.insert(0, self.model)
+        else:
+            found += find_preset(self.preset).licences
+        for part in map(str, filter(None, [*parts, self.projection])):
+            name = part.partition("@")[0]
+            found.append((Path(name).name, LICENCES.get(name, ASK)))
+        return tuple(found)

@@ -44,6 +44,23 @@ def test_requirements_and_presets_are_pinned() -> None:
         find_preset("stater")
 
 
+def test_licences_are_named_of_whatever_is_put_together() -> None:
+    assert Source("starter").licences == find_preset("starter").licences
+    assert (
+        Source(model="m-a-p/MusiLingo-long-v1").licences == find_preset("musilingo-long").licences
+    )
+    parts = Source(
+        encoder="m-a-p/MERT-v1-95M@main", language_model=Path("/own/llama"), projection="run"
+    )
+    assert parts.licences == (
+        ("MERT-v1-95M", "CC-BY-NC-4.0, not for commercial use"),
+        ("llama", "as its authors say"),
+        ("run", "as its authors say"),
+    )
+    assert Source(model="own/model").licences == (("model", "as its authors say"),)
+    assert Source("starter", projection="run").licences[-1] == ("run", "as its authors say")
+
+
 def test_devices_are_checked() -> None:
     assert find_device("cpu") == torch.device("cpu")
     with pytest.raises(ConfigError, match="no device"):
