@@ -17,13 +17,14 @@ from musilingo_core.encoders.mert import MertConfig
 from musilingo_core.errors import CheckpointError
 from musilingo_core.folders import read_pickle
 
-# Of the published names, in the order in which they are tried, as transformers' `key_mapping`.
+ENCODER, PROJECTION, WORDS = "model.audio_encoder.", "model.llama_proj.", "model.llama_model."
+# Of the published names, as transformers' `key_mapping`.
 NAMES = {
-    r"^model\.audio_encoder\.": "audio_tower.model.",
-    r"^model\.llama_proj\.": "multi_modal_projector.",
-    r"^model\.llama_model\.": "language_model.",
+    f"^{re.escape(ENCODER)}": "audio_tower.model.",
+    f"^{re.escape(PROJECTION)}": "multi_modal_projector.",
+    f"^{re.escape(WORDS)}": "language_model.",
 }
-WORDS = "model.llama_model."  # begins names of the language model's weights
+POSITIONS = "pos_conv_embed.conv.parametrizations.weight"  # as newer versions of torch spell it
 TEXT_FIELDS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps"),
@@ -35,6 +36,15 @@ TEXT_FIELDS = (
 def is_published(settings: Mapping[str, Any]) -> bool:
     """Whether a `config.json` is a published checkpoint's and not of this project's own layout."""
     return settings.get("model_type") == "musilingo" and "text_config" not in settings
+
+
+def renamed(name: str) -> str:
+    """What a published weight is called in `MusiLingoForConditionalGeneration`."""
+    for pattern, ours in NAMES.items():
+        name = re.sub(pattern, ours, name)
+    for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
+        name = re.sub(rf"pos_conv_embed\.conv\.{old}$", f"{POSITIONS}.{new}", name)
+    return name
 
 
 def text_config(settings: Mapping[str, Any]) -> LlamaConfig:
@@ -56,9 +66,9 @@ def encoder_config(found: Mapping[str, tuple[int, ...]], where: str | Path) -> M
         CheckpointError: There is no MERT in it.
     """
     names = {
-        name.removeprefix("model.audio_encoder."): shape
+        name.removeprefix(ENCODER): shape
         for name, shape in found.items()
-        if name.startswith("model.audio_encoder.")
+        if name.startswith(ENCODER)
     }
     try:
         convs = [

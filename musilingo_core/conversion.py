@@ -16,20 +16,16 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from musilingo_core import checkpoints
+from musilingo_core.checkpoints import ENCODER, PROJECTION, WORDS
 from musilingo_core.encoders.mert import MertConfig, MertEncoder
 from musilingo_core.errors import CheckpointError, ConfigError
-from musilingo_core.folders import read_settings, read_state
+from musilingo_core.folders import lazy_state, read_settings
 from musilingo_core.forms import prompt_settings
 from musilingo_core.models import Source
 from musilingo_core.storage import OnStatus
 from musilingo_core.weights import folder_of, published_bases
 
 BESIDE = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "generation_config")
-ENCODER, PROJECTION, LANGUAGE_MODEL = (
-    "model.audio_encoder.",
-    "model.llama_proj.",
-    "model.llama_model.",
-)
 
 
 def convert(
@@ -71,7 +67,7 @@ def convert(
     names = {}
     for part, prefix, named in (
         ("encoder", ENCODER, source.encoder),
-        ("language_model", LANGUAGE_MODEL, source.language_model),
+        ("language_model", WORDS, source.language_model),
     ):
         if named is not None:
             tell(f"Comparing with {named}", None)
@@ -114,7 +110,7 @@ def _write_language_model(
     """File by file, so that no more than one of them stands in memory."""
     index: dict[str, str] = {}
     for number, file in enumerate(files, start=1):
-        if state := dict(_tensors([file], LANGUAGE_MODEL)):
+        if state := dict(_tensors([file], WORDS)):
             name = f"model-{number:05}-of-{len(files):05}.safetensors"
             save_file(state, target / name, {"format": "pt"})
             index |= dict.fromkeys(state, name)
@@ -134,14 +130,13 @@ def _compare(files: list[Path], prefix: str, base: Path) -> None:
     Raises:
         CheckpointError: It has not; names the first weight that differs.
     """
-    theirs = {_plain(name): tensor for name, tensor in read_state(base).items()}
+    theirs = {_plain(name): weight for name, weight in lazy_state(base).items()}
     for name, tensor in _tensors(files, prefix):
-        other = theirs.get(_plain(name))
-        if other is None:
+        if _plain(name) not in theirs:
             raise CheckpointError(base, missing=[name])
+        other = theirs.pop(_plain(name))[...]
         if other.shape != tensor.shape or not torch.equal(other.to(tensor.dtype), tensor):
             raise CheckpointError(base, detail=f"{name} is another than in the checkpoint")
-        del theirs[_plain(name)]
     more = sorted(name for name in theirs if not name.endswith(("inv_freq", "masked_spec_embed")))
     if more:
         raise CheckpointError(base, unexpected=more)

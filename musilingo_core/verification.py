@@ -6,7 +6,7 @@ between machines.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from musilingo_core import checkpoints
+from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.encoders.mert import MertEncoder
 from musilingo_core.engine import ChatEngine
 from musilingo_core.features import pool
 from musilingo_core.folders import read_settings, read_shapes
 from musilingo_core.hub import Repository, recorded
+from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
 
@@ -70,19 +72,44 @@ def verify_folder(folder: Path) -> Iterator[Check]:
     settings = read_settings(folder)
     if not checkpoints.is_published(settings):
         return
-    shapes = read_shapes(folder)
+    yield from verify_shapes(read_shapes(folder), settings, folder)
+
+
+def verify_shapes(
+    shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any], where: str | Path
+) -> Iterator[Check]:
+    """Whether a published checkpoint's weights are those of the model.
+
+    Args:
+        shapes: Of all its weights, by name.
+        settings: Its `config.json`.
+        where: Named in errors.
+    """
     whole = settings.get("hidden_size") == 4096
     yield Check("keys", f"{len(shapes)}", len(shapes) == KEYS if whole else None)
-    config = checkpoints.encoder_config(shapes, folder)
+    config = checkpoints.encoder_config(shapes, where)
     yield Check(
         "encoder",
         f"{config.num_hidden_layers} layers of {config.hidden_size}, {config.num_attention_heads} "
         f"heads, {config.conv_dim[0]} channels",
         None if not whole else (config.num_hidden_layers, config.hidden_size) == (24, 1024),
     )
-    wanted = [settings["hidden_size"], config.hidden_size]
-    found = list(shapes.get("model.llama_proj.weight", ()))
-    yield Check("projection", f"{found}", found == wanted)
+    with torch.device("meta"):
+        text = checkpoints.text_config(settings)
+        model = MusiLingoForConditionalGeneration(
+            MusiLingoConfig(audio_config=config, text_config=text)
+        )
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {
+        checkpoints.renamed(name): tuple(shape)
+        for name, shape in shapes.items()
+        if not name.endswith("rotary_emb.inv_freq")
+    }
+    named = {n for n in wanted.keys() | found.keys() if not n.endswith("masked_spec_embed")}
+    wrong = sorted(name for name in named if wanted.get(name) != found.get(name))
+    figure = f"{len(wrong)} do not fit, such as {wrong[0]}" if wrong else f"all {len(named)} fit"
+    yield Check("names and shapes", figure, not wrong)
+    yield Check("projection", f"{list(found.get('multi_modal_projector.weight', ()))}")
 
 
 def verify_engine(engine: ChatEngine) -> Iterator[Check]:

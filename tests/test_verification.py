@@ -8,7 +8,8 @@ import torch
 from musilingo_core.cli import main
 from musilingo_core.encoders.mert import MertEncoder
 from musilingo_core.engine import ChatEngine, load_engine
-from musilingo_core.verification import fixed_clip, verify_engine, verify_folder
+from musilingo_core.folders import read_settings, read_shapes
+from musilingo_core.verification import fixed_clip, verify_engine, verify_folder, verify_shapes
 from tests.test_checkpoints import checkpoint as checkpoint
 from tests.test_checkpoints import original as original
 from tests.test_checkpoints import pieces as pieces
@@ -45,8 +46,24 @@ def test_the_starter_like_engine_has_no_plain_features(engine: ChatEngine) -> No
 
 def test_a_checkpoint_is_looked_at_without_loading_it(checkpoint: Path) -> None:
     found = {check.stage: (check.figure, check.good) for check in verify_folder(checkpoint)}
-    assert found["projection"] == ("[48, 64]", True)
+    assert found["names and shapes"] == ("all 89 fit", True)
+    assert found["projection"][0] == "[48, 64]"
     assert found["encoder"][0].startswith("3 layers of 64")
+
+
+def test_weights_of_another_model_are_found(checkpoint: Path) -> None:
+    shapes, settings = read_shapes(checkpoint), read_settings(checkpoint)
+    for changed in (
+        shapes | {"model.llama_proj.weight": (48, 65)},
+        shapes | {"model.llama_proj.scale": (48,)},
+        {name: shape for name, shape in shapes.items() if name != "model.llama_proj.bias"},
+    ):
+        [check] = [
+            each
+            for each in verify_shapes(changed, settings, checkpoint)
+            if each.stage == "names and shapes"
+        ]
+        assert check.good is False and "1 do not fit, such as multi_modal_proj" in check.figure
 
 
 def test_the_clip_is_the_same_everywhere() -> None:
@@ -65,7 +82,7 @@ def test_the_command_prints_a_line_for_each_check(
     words = ["--device", "cpu", "--dtype", "float32", "--weights", "plain"]
     code = main(["verify", "--model", str(checkpoint), *words, "--json"])
     rows: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["stage"] for row in rows][:3] == ["keys", "encoder", "projection"]
+    assert [row["stage"] for row in rows][:3] == ["keys", "encoder", "names and shapes"]
     assert code == (1 if any(row["good"] is False for row in rows) else 0)
     main(["verify", "--model", str(checkpoint), *words])
     assert "ok  features, the plain way: " in capsys.readouterr().out
