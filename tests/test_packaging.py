@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 import soundfile
+from huggingface_hub import metadata_load
 
+from benchmarks.memory import table
 from musilingo_core.forms import prompt_forms
-from musilingo_core.models import PRESETS
+from musilingo_core.models import PRESETS, find_preset
 from tests.conftest import tone
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +53,26 @@ def test_the_readme_opens_with_the_space_s_header() -> None:
     assert (ROOT / header["app_file"]).is_file()
     [gradio] = [line for line in PROJECT["dependencies"] if line.startswith("gradio")]
     assert header["sdk_version"].startswith(gradio.split(">=")[1].split(",")[0])
+
+
+def test_the_readme_s_memory_table_is_what_the_program_expects() -> None:
+    assert table() in (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sed is another elsewhere")
+def test_the_readme_s_recipe_makes_a_space_with_zero_gpu(tmp_path: Path) -> None:
+    for name in ("README.md", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    [commands] = re.findall(r"<!-- zero gpu -->\n```bash\n(.+?)\n```", readme, re.S)
+    subprocess.run(["bash", "-ec", commands], cwd=tmp_path, check=True)
+    header = metadata_load(tmp_path / "README.md")
+    assert header["suggested_hardware"] == "zero-a10g" and header["python_version"] == "3.12.12"
+    checkpoint = find_preset("musilingo-long").checkpoint
+    assert checkpoint and header["preload_from_hub"] == [checkpoint.name]
+    lines = (tmp_path / "requirements.txt").read_text("utf-8").split()
+    assert "torch>=2.8,<2.12" in lines and len(lines) == len(PROJECT["dependencies"])
+    assert metadata_load(ROOT / "README.md")["suggested_hardware"] == "cpu-basic"
 
 
 def test_no_weights_or_music_of_others_are_committed() -> None:
