@@ -8,11 +8,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: a core for 
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
@@ -25,6 +27,7 @@ from musilingo_core.engine import ChatEngine
 from musilingo_core.features import Clip, FeatureCache
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.processing import MusiLingoProcessor
+from tests.llama_tokenizer import make_tokenizer
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -99,6 +102,18 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
     made.chat_template = CHATML
     return made
+
+
+@pytest.fixture(scope="session")
+def llama_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a SentencePiece model that has LLaMA's settings, and nothing beside it."""
+    return make_tokenizer(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def llama_pieces(llama_tokens: Path) -> Any:
+    """The same, as the paper's code asks it."""
+    return SentencePieceProcessor(model_file=str(llama_tokens / "tokenizer.model"))
 
 
 @pytest.fixture(scope="session")

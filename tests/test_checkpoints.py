@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sentencepiece
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -29,7 +28,6 @@ from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
 from musilingo_core.weights import save_projection
 from tests.conftest import tone
-from tests.llama_tokenizer import make_tokenizer
 
 RATE = 24_000
 MERT = {
@@ -101,18 +99,10 @@ class Original(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tokenizer(tmp_path_factory.mktemp("tokens"))
-
-
-@pytest.fixture(scope="module")
-def pieces(tokens: Path) -> Any:
-    return sentencepiece.SentencePieceProcessor(model_file=str(tokens / "tokenizer.model"))
-
-
-@pytest.fixture(scope="module")
-def original(pieces: Any) -> Original:
-    return Original(len(pieces) + 1)  # as the published one: one row more than the tokenizer has
+def original(llama_pieces: Any) -> Original:
+    return Original(
+        len(llama_pieces) + 1
+    )  # as the published one: one row more than the tokenizer has
 
 
 def publish(original: Original, folder: Path, tokens: Path, old_names: bool = True) -> Path:
@@ -151,8 +141,10 @@ def publish(original: Original, folder: Path, tokens: Path, old_names: bool = Tr
 
 
 @pytest.fixture(scope="module")
-def checkpoint(original: Original, tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish(original, tmp_path_factory.mktemp("published"), tokens)
+def checkpoint(
+    original: Original, llama_tokens: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return publish(original, tmp_path_factory.mktemp("published"), llama_tokens)
 
 
 @pytest.fixture
@@ -171,7 +163,7 @@ def song(seconds: float, stereo: bool) -> Any:
 def test_greedy_answers_are_the_originals(
     engine: ChatEngine,
     original: Original,
-    pieces: Any,
+    llama_pieces: Any,
     wav: Callable[..., Path],
     seconds: float,
     stereo: bool,
@@ -184,7 +176,7 @@ def test_greedy_answers_are_the_originals(
     embeds = engine.model.get_audio_features(audio_features=[clip.features])
     torch.testing.assert_close(embeds, original.encode_audio(heard), atol=1e-5, rtol=1e-4)
     question = "Which instruments?"
-    wanted = original.answer(heard, question, pieces, 20)
+    wanted = original.answer(heard, question, llama_pieces, 20)
     reply = engine.reply([user(question, clip.clip_id)], Sampling(temperature=0, max_new_tokens=20))
     # SentencePiece itself and its copy in transformers write halves of characters differently.
     shown = engine.processor.tokenizer.decode(wanted).split("###")[0].strip()
@@ -199,9 +191,9 @@ def test_the_mert_of_a_checkpoint_is_told_from_its_shapes(checkpoint: Path) -> N
 
 
 def test_names_that_lack_or_are_too_many_are_said(
-    original: Original, tokens: Path, tmp_path: Path
+    original: Original, llama_tokens: Path, tmp_path: Path
 ) -> None:
-    folder = publish(original, tmp_path / "one", tokens)
+    folder = publish(original, tmp_path / "one", llama_tokens)
     shard = folder / "model-00001-of-00003.safetensors"
     from safetensors.torch import load_file
 
@@ -272,12 +264,12 @@ print((memory("VmHWM") - before) / sum(each.nbytes for each in model.state_dict(
     ],
 )
 def test_loading_takes_hardly_more_than_the_model(
-    tokens: Path, pieces: Any, tmp_path: Path, dtype: str, bits: int, most: float
+    llama_tokens: Path, tmp_path: Path, dtype: str, bits: int, most: float
 ) -> None:
     if not Path("/proc/self/status").is_file():
         pytest.skip("memory is measured on Linux only")
     sizes = {"hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 18}
-    folder = publish(Original(32_001, **sizes).half(), tmp_path, tokens)
+    folder = publish(Original(32_001, **sizes).half(), tmp_path, llama_tokens)
     assert sum(file.stat().st_size for file in folder.glob("*.safetensors")) > 1e9
     command = [sys.executable, "-c", MEASURE, str(folder), dtype, str(bits)]
     # As glibc does with weights of a larger model: what is let go of goes back at once.
@@ -287,7 +279,7 @@ def test_loading_takes_hardly_more_than_the_model(
 
 
 def test_encoder_and_tokenizer_may_lie_elsewhere(
-    checkpoint: Path, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "bare"
     shutil.copytree(checkpoint, folder)

@@ -16,8 +16,6 @@ from musilingo_core.sampling import Sampling
 from tests.test_checkpoints import RATE, Original, publish, song
 from tests.test_checkpoints import checkpoint as checkpoint
 from tests.test_checkpoints import original as original
-from tests.test_checkpoints import pieces as pieces
-from tests.test_checkpoints import tokens as tokens
 
 PLAIN: Any = {"device": "cpu", "dtype": "float32", "weights": "plain"}
 
@@ -40,12 +38,16 @@ def test_the_compact_form_says_the_same(
 
 
 def test_base_models_are_kept_once(
-    original: Original, checkpoint: Path, tokens: Path, tmp_path: Path, wav: Callable[..., Path]
+    original: Original,
+    checkpoint: Path,
+    llama_tokens: Path,
+    tmp_path: Path,
+    wav: Callable[..., Path],
 ) -> None:
     convert(checkpoint, tmp_path / "one")
     with torch.no_grad():
         original.llama_proj.weight += 1
-    other = publish(original, tmp_path / "other", tokens)
+    other = publish(original, tmp_path / "other", llama_tokens)
     with torch.no_grad():
         original.llama_proj.weight -= 1
     bases = {part: tmp_path / "one" / part for part in ("encoder", "language_model")}
@@ -58,13 +60,13 @@ def test_base_models_are_kept_once(
 
 
 def test_other_base_models_are_refused(
-    original: Original, checkpoint: Path, tokens: Path, tmp_path: Path
+    original: Original, checkpoint: Path, llama_tokens: Path, tmp_path: Path
 ) -> None:
     convert(checkpoint, tmp_path / "one")
     norm = original.llama_model.model.norm.weight
     with torch.no_grad():
         norm += 1
-    other = publish(original, tmp_path / "other", tokens)
+    other = publish(original, tmp_path / "other", llama_tokens)
     with torch.no_grad():
         norm -= 1
     named = Source(language_model=tmp_path / "one" / "language_model")

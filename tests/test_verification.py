@@ -12,8 +12,6 @@ from musilingo_core.folders import read_settings, read_shapes
 from musilingo_core.verification import fixed_clip, verify_engine, verify_folder, verify_shapes
 from tests.test_checkpoints import checkpoint as checkpoint
 from tests.test_checkpoints import original as original
-from tests.test_checkpoints import pieces as pieces
-from tests.test_checkpoints import tokens as tokens
 
 
 @pytest.fixture
