@@ -45,7 +45,10 @@ SUGGESTIONS = (
 NO_SONG = "Add a song first: drop a file, record one, or try an example. Your question stays here."
 NO_QUESTION = "Type a question first, or choose one below."
 QUESTION_TOO_LONG = "This question has {length:,} characters; please keep it under {limit:,}."
-STILL_LOADING = "The model is still getting ready. Your question stays here; send it in a moment."
+ASKED_EARLY = (
+    "Add a song: drop a file, record one, or try an example. The answer comes right after."
+)
+STILL_LOADING = "The model is still getting ready; the answer comes right after"
 NOT_LOADED = "The model could not be loaded, so there is no answer yet. Your question stays here."
 THINKING = "Thinking"
 STILL_LISTENING = "Still listening to the song; the answer comes right after"

@@ -99,8 +99,10 @@ class Handlers:
             return View()
         session.change_song(Path(path))
         notice = Line(content.NEW_SONG) if session.has_ended else Line()
-        session.has_ended = False
-        return replace(self._rest(session, notice), song=self._song_line(session))
+        session.has_ended, song = False, self._song_line(session)
+        if session.waiting is not None:
+            notice = self._waits_for(session)
+        return replace(self._rest(session, notice), song=song, answering=session.is_busy)
 
     @event
     def play(self, session: Session) -> View:
@@ -128,7 +130,7 @@ class Handlers:
 
     @event
     def send(self, session: Session, question: str, draft: str, choose: Choose) -> View:
-        """A question: takes it into the conversation; `answer` answers it.
+        """A question: takes it into the conversation; `answer` answers it, once there is a song.
 
         Args:
             session: The tab's.
@@ -304,7 +306,7 @@ class Handlers:
 
         One that is refused goes to the box, unless other words stand there.
         """
-        refusal = self._refusal(session, question)
+        refusal = self._refusal(session, question, is_new=place == len(session.messages))
         try:
             sampling = choose()
         except ConfigError as error:
@@ -314,7 +316,7 @@ class Handlers:
             notice = self._note(session, Line(refusal, "problem"))
             return View(messages=tuple(session.messages), notice=notice, question=box)
         session.ask(question.strip(), sampling, place)
-        notice = Line(content.STILL_LISTENING if session.unheard else content.THINKING, "busy")
+        notice = self._waits_for(session)
         box = "" if draft.strip() in ("", question.strip()) else None
         return replace(self._rest(session, notice, box), answering=True)
 
@@ -347,19 +349,24 @@ class Handlers:
         else:
             yield self._rest(session, notice)
 
-    def _refusal(self, session: Session, question: str) -> str:
+    def _waits_for(self, session: Session) -> Line:
+        """What is said while a question waits."""
+        if session.path is None:
+            return Line(content.ASKED_EARLY)
+        if self.loader.engine is None:
+            return Line(content.STILL_LOADING, "busy")
+        return Line(content.STILL_LISTENING if session.unheard else content.THINKING, "busy")
+
+    def _refusal(self, session: Session, question: str, is_new: bool) -> str:
         """Why `question` cannot be answered now; "" when it can."""
         length = len(question.strip())
         if not length:
             return content.NO_QUESTION
         if length > MAX_QUESTION_CHARACTERS:
             return content.QUESTION_TOO_LONG.format(length=length, limit=MAX_QUESTION_CHARACTERS)
-        if session.path is None:
+        if session.path is None and not is_new:  # an answer about a song that is gone stays
             return content.NO_SONG
-        if self.loader.engine is None:
-            failed = self.loader.status.state == "failed"
-            return content.NOT_LOADED if failed else content.STILL_LOADING
-        return ""
+        return content.NOT_LOADED if self.loader.status.state == "failed" else ""
 
     def _give_back(self, session: Session, draft: str) -> str | None:
         """Takes a failed question out, for the box; it stays where it is if words stand there."""

@@ -108,12 +108,18 @@ class Session:
         return self.is_answering or self.waiting is not None
 
     def change_song(self, upload: Path | None) -> None:
-        """Forgets song and conversation; `upload` waits to be heard (None: no song)."""
+        """Forgets song and conversation; `upload` waits to be heard (None: no song).
+
+        A question that waits for a song goes on waiting, for the event that hears it.
+        """
+        early = self.waiting if upload and self.path is None else None
+        asked = self.messages[-1:] if early else []
         self.begin_turn()
-        self.has_ended = self.has_ended or bool(self.messages)
+        self.has_ended = self.has_ended or len(self.messages) > len(asked)
         if self.listening:
             self.listening.close()
-        self.listening, self.song, self.upload, self.messages = None, None, upload, []
+        self.listening, self.song, self.upload = None, None, upload
+        self.messages, self.waiting, self.is_left = asked, early, early is not None
 
     @property
     def is_unanswered(self) -> bool:

@@ -133,7 +133,7 @@ def test_removing_the_song_ends_its_conversation(handlers: Handlers, with_song: 
     ask(handlers, with_song, "Is it loud?")
     view = last(handlers.detach(with_song, ""))
     assert (view.messages, view.song) == ((), Line(content.SONG_NONE))
-    assert ask(handlers, with_song, "And now?").notice == Line(content.NO_SONG, "problem")
+    assert ask(handlers, with_song, "And now?").notice == Line(content.ASKED_EARLY)
 
 
 def test_choosing_another_song_stops_hearing_the_first(
@@ -301,11 +301,53 @@ def test_sampling_reaches_the_engine(
     assert engine.samplings == [chosen]
 
 
-def test_asking_without_a_song_says_what_to_do_and_keeps_the_question(
-    handlers: Handlers, session: Session
+def test_a_question_before_its_song_is_answered_once_there_is_one(
+    handlers: Handlers, session: Session, make_song: MakeSong
 ) -> None:
     view = ask(handlers, session, "Is it loud?")
-    assert (view.notice, view.question) == (Line(content.NO_SONG, "problem"), None)
+    assert (view.notice, view.question) == (Line(content.ASKED_EARLY), "")
+    assert view.answering and texts(view) == ["Is it loud?"]
+    ask(handlers, session, "Is it slow?")  # takes its place
+    chosen = handlers.attach(session, "", make_song())
+    assert chosen.answering and chosen.notice == Line(content.STILL_LISTENING, "busy")
+    view = last(hear(handlers, session, ""))
+    assert texts(view) == ["Is it slow?", "Turn 1, 2.0 s heard. You asked: Is it slow?"]
+    assert view.notice == Line() and view.answering is False
+
+
+def test_a_question_before_its_song_is_taken_back_by_stopping(
+    handlers: Handlers, session: Session, make_song: MakeSong
+) -> None:
+    ask(handlers, session, "Is it loud?")
+    assert handlers.stop(session, "", "").question == "Is it loud?"
+    assert last(hear(handlers, session, make_song())).messages == ()
+
+
+def test_a_question_before_a_song_that_cannot_be_heard_goes_back_to_the_box(
+    handlers: Handlers, session: Session, bad_files: dict[str, str]
+) -> None:
+    ask(handlers, session, "Is it loud?")
+    view = last(hear(handlers, session, bad_files["text"]))
+    assert (view.question, view.answering, view.messages) == ("Is it loud?", False, ())
+
+
+def test_a_question_before_its_song_comes_back_when_the_queue_is_full(
+    handlers: Handlers, session: Session, make_song: MakeSong
+) -> None:
+    ask(handlers, session, "Is it loud?")
+    handlers.attach(session, "", make_song())
+    handlers.put_off(session, "")
+    view = handlers.turn_away(session, "", "", after_hearing=True)
+    assert view.question == "Is it loud?" and session.waiting is None
+
+
+def test_of_an_earlier_conversation_only_the_waiting_question_stays(
+    handlers: Handlers, with_song: Session, make_song: MakeSong
+) -> None:
+    session = Session(messages=[text_message("user", "Old?"), text_message("assistant", "Yes.")])
+    ask(handlers, session, "Is it loud?")
+    view = last(hear(handlers, session, make_song()))
+    assert texts(view) == ["Is it loud?", "Turn 1, 2.0 s heard. You asked: Is it loud?"]
 
 
 @pytest.mark.parametrize("question", ["", "  \n "])
@@ -319,8 +361,9 @@ def test_an_empty_question_is_not_asked(
 def test_a_suggestion_that_is_refused_goes_to_the_box_unless_words_stand_there(
     handlers: Handlers, session: Session
 ) -> None:
-    assert last(handlers.send(session, "", "Describe it", "", likeliest)).question == "Describe it"
-    assert last(handlers.send(session, "", "Describe it", "My words", likeliest)).question is None
+    long = "Describe it" * MAX_QUESTION_CHARACTERS
+    assert last(handlers.send(session, "", long, "", likeliest)).question == long
+    assert last(handlers.send(session, "", long, "My words", likeliest)).question is None
 
 
 @pytest.mark.parametrize(("draft", "box"), [("", ""), ("Is it loud?", ""), ("My words", None)])
@@ -833,16 +876,17 @@ def test_a_song_that_comes_before_the_engine_is_kept_and_heard_later(
     assert last(handlers.listen(session, "")).song == HEARD
 
 
-def test_a_question_that_comes_before_the_engine_stays_in_the_box(
+def test_a_question_that_comes_before_the_engine_is_answered_later(
     engine: FakeEngine, session: Session, make_song: MakeSong
 ) -> None:
     handlers, may_come = late(engine)
     last(hear(handlers, session, make_song()))
     view = ask(handlers, session, "Loud?")
-    assert (view.notice, view.question) == (Line(content.STILL_LOADING, "problem"), None)
+    assert (view.notice, view.answering) == (Line(content.STILL_LOADING, "busy"), True)
     may_come.set()
     until_ready(handlers)
-    assert texts(ask(handlers, session, "Loud?"))[-1].startswith("Turn 1, 2.0 s heard")
+    last(handlers.listen(session, ""))
+    assert texts(last(handlers.answer(session, "")))[-1].startswith("Turn 1, 2.0 s heard")
 
 
 def test_an_engine_that_failed_is_told_whole_and_can_be_tried_again(
