@@ -306,7 +306,7 @@ class Handlers:
 
         One that is refused goes to the box, unless other words stand there.
         """
-        refusal = self._refusal(session, question, is_new=place == len(session.messages))
+        refusal = self._refusal(session, question, place)
         try:
             sampling = choose()
         except ConfigError as error:
@@ -357,15 +357,16 @@ class Handlers:
             return Line(content.STILL_LOADING, "busy")
         return Line(content.STILL_LISTENING if session.unheard else content.THINKING, "busy")
 
-    def _refusal(self, session: Session, question: str, is_new: bool) -> str:
-        """Why `question` cannot be answered now; "" when it can."""
+    def _refusal(self, session: Session, question: str, place: int) -> str:
+        """Why `question` cannot be answered at its place; "" when it can."""
         length = len(question.strip())
         if not length:
             return content.NO_QUESTION
         if length > MAX_QUESTION_CHARACTERS:
             return content.QUESTION_TOO_LONG.format(length=length, limit=MAX_QUESTION_CHARACTERS)
-        if session.path is None and not is_new:  # an answer about a song that is gone stays
-            return content.NO_SONG
+        dropped = session.messages[place:]
+        if session.path is None and any(each["role"] == "assistant" for each in dropped):
+            return content.NO_SONG  # an answer about a song that is gone stays
         return content.NOT_LOADED if self.loader.status.state == "failed" else ""
 
     def _give_back(self, session: Session, draft: str) -> str | None:

@@ -307,6 +307,7 @@ def test_a_question_before_its_song_is_answered_once_there_is_one(
     view = ask(handlers, session, "Is it loud?")
     assert (view.notice, view.question) == (Line(content.ASKED_EARLY), "")
     assert view.answering and texts(view) == ["Is it loud?"]
+    assert texts(edit(handlers, session, 0, "Is it fast?")) == ["Is it fast?"]
     ask(handlers, session, "Is it slow?")  # takes its place
     chosen = handlers.attach(session, "", make_song())
     assert chosen.answering and chosen.notice == Line(content.STILL_LISTENING, "busy")
