@@ -296,6 +296,22 @@ def test_a_stop_string_finishes_a_reply_and_its_computing(
     assert rows[-1] == 1 and len(rows) < 12  # one goes on alone, neither to the end
 
 
+def test_a_reply_that_a_stop_string_ended_is_not_read_again(
+    engine: ChatEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = [user("What is it?")]
+    whole = engine.reply(talk, GREEDY).text()
+    monkeypatch.setattr(engine.processor, "stop_strings", [whole[5:7]])
+    reply = engine.reply(talk, GREEDY)
+    text = reply.text()
+    assert text == whole[: whole.find(whole[5:7])].rstrip()
+    own = engine.said(text)
+    assert own and len(own) < reply.new_tokens  # without those of the stop string
+    assert engine.processor.tokenizer.decode(own).strip() == text
+    later = engine.reply([*talk, assistant(text), user("Why?")], GREEDY)
+    assert later.reused_tokens >= reply.prompt_tokens + len(own)
+
+
 def test_a_reply_that_ends_with_its_own_token_is_finished(
     engine: ChatEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
