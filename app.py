@@ -1,6 +1,7 @@
 """Starts the page: ``python app.py``, on a laptop as on a Hugging Face Space.
 
-The page is there at once; the model is loaded behind it and the page says how far it is.
+The page is there at once; the model is loaded behind it and the page says how far it is. Where a
+GPU is lent for each call, the model comes first.
 """
 
 import logging

@@ -14,6 +14,7 @@ import gradio as gr
 
 from musilingo_core.errors import DeviceNotLent
 
+FAULT = "ZeroGPU worker error"  # title of what is no lack of a GPU, but a fault of the program
 Task = Callable[..., Iterator[Any]]
 
 
@@ -30,7 +31,10 @@ def lend(task: Task) -> Task:
     def told(*arguments: Any) -> Iterator[Any]:
         try:
             yield from lent(*arguments)
-        except gr.Error as error:  # a quota, a queue: its words are for visitors, and HTML
-            raise DeviceNotLent(re.sub(r"<[^>]*>", "", str(error.message))) from error
+        except gr.Error as error:
+            if error.title == FAULT:
+                raise
+            words = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", str(error.message))  # links
+            raise DeviceNotLent(re.sub(r"<[^>]*>", "", words)) from error
 
     return told

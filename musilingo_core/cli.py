@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from musilingo_core.audio import AudioLimits
     from musilingo_core.engine import ChatEngine
     from musilingo_core.schedule import TrainingConfig
+    from musilingo_core.verification import Check
 
 BAD_INPUT = 2  # exit code
 DEVICES = "auto, cpu, cuda …"
@@ -427,30 +428,36 @@ def _encode(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from itertools import chain
-
-    from musilingo_core import verification
-    from musilingo_core.audio import AudioLimits
-    from musilingo_core.hub import Repository
-    from musilingo_core.weights import folder_of
-
-    engine = _engine(options, AudioLimits())
-    checks = [verification.verify_engine(engine)]
-    whole = options.model
-    if whole is None and options.language_model is None:
-        preset = find_preset(options.preset)
-        parts = (preset.checkpoint, preset.encoder, preset.language_model)
-        files = [verification.verify_files(p) for p in parts if isinstance(p, Repository)]
-        checks, whole = [*files, *checks], preset.checkpoint
-    if whole is not None:
-        checks.insert(0, verification.verify_folder(folder_of(whole)))
     good = True
-    for check in chain.from_iterable(checks):
+    for check in _checks(options):
         print(
             json.dumps(check.as_dict(), ensure_ascii=False) if options.json else check, flush=True
         )
         good = good and check.good is not False
     return 0 if good else 1
+
+
+def _checks(options: argparse.Namespace) -> "Iterator[Check]":
+    """What `verify` looks at; what is not even the model's own weights is not loaded."""
+    from musilingo_core import verification
+    from musilingo_core.audio import AudioLimits
+    from musilingo_core.hub import Repository
+    from musilingo_core.weights import folder_of
+
+    whole, parts = options.model, list[Any]()
+    if whole is None and options.language_model is None:
+        preset = find_preset(options.preset)
+        whole, parts = preset.checkpoint, [preset.encoder, preset.language_model]
+    if whole is not None:
+        checks = list(verification.verify_folder(folder_of(whole, _Status())))
+        yield from checks
+        if any(check.good is False for check in checks):
+            return
+    engine = _engine(options, AudioLimits())
+    for part in (whole, *parts):
+        if isinstance(part, Repository):
+            yield from verification.verify_files(part)
+    yield from verification.verify_engine(engine)
 
 
 def _convert(options: argparse.Namespace) -> int:

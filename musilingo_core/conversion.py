@@ -19,7 +19,7 @@ from musilingo_core import checkpoints
 from musilingo_core.checkpoints import ENCODER, PROJECTION, WORDS
 from musilingo_core.encoders.mert import MertConfig, MertEncoder
 from musilingo_core.errors import CheckpointError, ConfigError
-from musilingo_core.folders import lazy_state, read_settings
+from musilingo_core.folders import SAFE, lazy_state, read_settings, weight_files
 from musilingo_core.forms import prompt_settings
 from musilingo_core.models import Source
 from musilingo_core.storage import OnStatus
@@ -55,7 +55,7 @@ def convert(
     if Path(output).resolve() == Path(folder).resolve():
         raise ConfigError("Name another folder than the checkpoint's own as output.")
     heard, words = published_bases(folder, settings, source, on_status)
-    files = sorted(Path(folder).glob("*.safetensors"))
+    files = weight_files(folder, SAFE)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     tell = on_status or (lambda text, fraction: None)

@@ -7,8 +7,10 @@ engine keeps no conversation; messages carry all there is to know, songs by the 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -156,7 +158,7 @@ class ChatEngine:
         self.said = SaidTokens()
         self.decoder = decoder if decoder is not None else Decoder(model.language_model)
         self.fingerprint = fingerprint(model.audio_tower)
-        self._encoding = threading.Lock()
+        self._encoding: AbstractContextManager[Any] = threading.Lock()
 
     @property
     def context_tokens(self) -> int:
@@ -485,6 +487,8 @@ def load_engine(
     """
     if weights not in WEIGHTS:
         raise ConfigError(f"There are no weights “{weights}”; choose {', '.join(WEIGHTS)}.")
+    if device == SPREAD and encoder_device is not None:
+        raise ConfigError("What is spread has its encoder on the first GPU; name no other for it.")
     packed, bits = WEIGHTS[weights]
     placement = Placement(  # before minutes of loading
         find_device("auto" if device == SPREAD else device),

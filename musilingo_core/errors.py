@@ -12,6 +12,7 @@
     ├── ConfigError
     ├── CheckpointError          weights missing, unexpected or of the wrong shape
     ├── NotEnoughMemory          a model does not fit where it is to run
+    ├── DeviceNotLent            there is no GPU for a call at the moment
     ├── ManifestError            a line of training or test data cannot be used
     ├── ResourceMissing          a metric needs a package or data that is not here
     └── WeightsUnavailable       no source could give the weights

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from pickle import UnpicklingError  # what torch.load raises for a file that is none
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from musilingo_core.errors import CheckpointError
+
+SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"  # and the same in parts, with an index
 
 
 def read_settings(folder: str | Path, name: str = "config.json") -> dict[str, Any]:
@@ -45,7 +48,8 @@ def read_pickle(file: str | Path) -> dict[str, Any]:
         CheckpointError: It holds more, or is damaged.
     """
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        mapped = is_zipfile(file)  # not what old versions of torch wrote
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except (OSError, RuntimeError, UnpicklingError, EOFError, LookupError, ValueError) as error:
         raise CheckpointError(file, detail=f"{Path(file).name} is damaged") from error
     if not isinstance(state, dict):
@@ -86,7 +90,7 @@ def lazy_state(folder: str | Path) -> "dict[str, LazyTensor | Tensor]":
         CheckpointError: There are none, or a file is damaged or holds more than weights.
     """
     found: dict[str, LazyTensor | Tensor] = {}
-    for file in _files(folder, "*.safetensors", "pytorch_model*.bin"):
+    for file in weight_files(folder, SAFE, PICKLED):
         if file.suffix != ".safetensors":
             found |= read_pickle(file)
             continue
@@ -102,19 +106,40 @@ def read_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
         CheckpointError: There are none, or they are damaged.
     """
     found: dict[str, tuple[int, ...]] = {}
-    for file in _files(folder, "*.safetensors"):
+    for file in weight_files(folder, SAFE):
         with _opened(file) as weights:
             for name in weights.keys():  # noqa: SIM118 (it is no mapping)
                 found[name] = tuple(weights.get_slice(name).get_shape())
     return found
 
 
-def _files(folder: str | Path, *patterns: str) -> list[Path]:
-    """Files of weights, of the first kind that there is."""
-    for pattern in patterns:
-        if files := sorted(Path(folder).glob(pattern)):
-            return files
-    raise CheckpointError(folder, detail=f"there is no file {' or '.join(patterns)}")
+def weight_files(folder: str | Path, *kinds: str) -> list[Path]:
+    """A folder's files of weights, as transformers finds them: others may lie beside them.
+
+    Args:
+        folder: The model's.
+        kinds: `SAFE` or `PICKLED`, the first that there is.
+
+    Raises:
+        CheckpointError: There are none, or not all that the index names.
+    """
+    folder = Path(folder)
+    for kind in kinds:
+        names = [kind] if (folder / kind).is_file() else []
+        if (folder / f"{kind}.index.json").is_file():
+            names = _indexed(folder, f"{kind}.index.json")
+        if missing := [name for name in names if not (folder / name).is_file()]:
+            raise CheckpointError(folder, detail=f"there is no {missing[0]}")
+        if names:
+            return [folder / name for name in names]
+    raise CheckpointError(folder, detail=f"there is no {' and no '.join(kinds)}")
+
+
+def _indexed(folder: Path, index: str) -> list[str]:
+    names = read_settings(folder, index).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise CheckpointError(folder, detail=f"{index} names no files")
+    return sorted(set(names.values()))
 
 
 def _opened(file: Path) -> Any:

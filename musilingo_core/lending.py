@@ -1,23 +1,24 @@
 """An engine that computes on a device which is lent for each call, as ZeroGPU of Spaces lends GPUs.
 
-A call runs in a process that is forked for it, and nothing that it leaves there lasts. So songs are
-kept, prompts rendered and tokens made text here; there a song is heard, or a reply's tokens are
-made, from the first position of the prompt.
+A call runs in a forked process, and nothing that it leaves there lasts. So songs are kept, prompts
+rendered and tokens made text here; there a song is heard, or a reply's tokens are made, from the
+first position of the prompt.
 """
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
 from musilingo_core.decoder import Decoder
 from musilingo_core.engine import ChatEngine
-from musilingo_core.errors import MusiLingoError
+from musilingo_core.errors import ConfigError, MusiLingoError
 from musilingo_core.features import Clip
 from musilingo_core.prefix_cache import PrefixCache, SaidTokens
 from musilingo_core.prompt import Prompt
@@ -34,7 +35,9 @@ class Failed:
 
 
 class LentEngine(ChatEngine):
-    """An engine like another, whose computing is done elsewhere, but an encoder's on a processor.
+    """An engine like another that hears and replies elsewhere, unless its encoder needs no device.
+
+    Hearing is not stopped once it has begun.
 
     Args:
         engine: Has all but the device.
@@ -46,6 +49,8 @@ class LentEngine(ChatEngine):
         vars(self).update(vars(engine))  # weights are hashed once
         self._engine = engine
         self._hears_here = engine.model.audio_tower.device != engine.model.device
+        if not self._hears_here:
+            self._encoding = nullcontext()  # others may hear at the same time, elsewhere
         self._hear_there, self._speak_there = lend(self._hearing), lend(self._speaking)
 
     def _hear(
@@ -71,21 +76,44 @@ class LentEngine(ChatEngine):
         heard = [features.numpy() for features in prompt.audio_features]
         bare = replace(prompt, audio_features=[])
         said: list[int] = []
-        with closing(_told(self._speak_there(bare, heard, keys, sampling))) as tokens:
-            for token in tokens:
-                said.append(token)
-                yield token
-        self._remember(said)
+        with NamedTemporaryFile(prefix="musilingo-wanted-") as wanted:
+            tokens = _told(self._speak_there(wanted.name, bare, heard, keys, sampling))
+            try:
+                for token in tokens:
+                    said.append(token)
+                    yield token
+            finally:
+                wanted.close()
+                # To its end, which is near: one of `spaces` that is closed may end another's reply.
+                with suppress(MusiLingoError):
+                    list(tokens)
+                self._remember(said)
 
     def _speaking(
-        self, prompt: Prompt, heard: list[np.ndarray], keys: list[int], sampling: Sampling
+        self,
+        wanted: str,
+        prompt: Prompt,
+        heard: list[np.ndarray],
+        keys: list[int],
+        sampling: Sampling,
     ) -> Iterator[int | Failed]:
-        """There: makes a reply's tokens."""
+        """There: makes a reply's tokens for as long as there is a file `wanted`."""
         whole = replace(prompt, audio_features=[torch.from_numpy(rows) for rows in heard])
         try:
-            yield from self._afresh()._tokens(whole, keys, sampling)
+            for token in self._afresh()._tokens(whole, keys, sampling):
+                yield token
+                if not Path(wanted).exists():
+                    return
         except MusiLingoError as error:
             yield Failed(str(error))
+
+    def replies(self, *given: Any, **more: Any) -> NoReturn:
+        """Refused: the weights are elsewhere."""
+        raise ConfigError("Where a device is lent for each call it can only hear and reply.")
+
+    def log_likelihoods(self, *given: Any, **more: Any) -> NoReturn:
+        """Refused: the weights are elsewhere."""
+        self.replies()
 
     def _afresh(self) -> ChatEngine:
         """There: locks that others held when the process was forked are never opened again."""
@@ -95,7 +123,7 @@ class LentEngine(ChatEngine):
         return there
 
 
-def _told(found: Iterator[Any]) -> Generator[Any, None, None]:
+def _told(found: Iterator[Any]) -> Iterator[Any]:
     """What came from there.
 
     Raises:

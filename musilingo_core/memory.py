@@ -87,11 +87,12 @@ def check_memory(config: MusiLingoConfig, placement: Placement) -> None:
 
 def _others(placement: Placement) -> list[tuple[str, Placement]]:
     """(options, placement): what may be tried instead."""
-    half = {"dtype": torch.bfloat16}
+    half: dict[str, Any] = {"dtype": torch.bfloat16}
+    plain = {"packed": False, "bits": None}
     found: list[tuple[str, dict[str, Any]]] = [
         ("--dtype bfloat16", half),
-        ("--weights plain", {"packed": False}),
-        ("--dtype bfloat16 --weights plain", half | {"packed": False}),
+        ("--weights plain", plain),
+        ("--dtype bfloat16 --weights plain", half | plain),
     ]
     if placement.device.type == "cuda":
         four = {"bits": 4, "packed": False}
@@ -100,7 +101,7 @@ def _others(placement: Placement) -> list[tuple[str, Placement]]:
             ("--weights 4bit", four),
             ("--weights 4bit --encoder-device cpu", four | {"encoder_device": CPU}),
             ("--device spread", {"spread": True}),
-            ("--device cpu", {"device": CPU, "encoder_device": None}),
+            ("--device cpu", {"device": CPU, "encoder_device": None, "spread": False}),
         ]
     return [(words, replace(placement, **changes)) for words, changes in found]
 
@@ -118,7 +119,8 @@ def _free(placement: Placement) -> int:
     if not placement.spread:
         return free_bytes(placement.device)
     gpus = range(torch.cuda.device_count())
-    return sum(free_bytes(torch.device("cuda", each)) for each in gpus) + free_bytes(CPU)
+    free = sum(free_bytes(torch.device("cuda", each)) for each in gpus)
+    return free if placement.bits else free + free_bytes(CPU)  # fewer bits are for GPUs only
 
 
 def free_bytes(device: torch.device) -> int:

@@ -45,11 +45,12 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def __init__(self, config: MusiLingoConfig) -> None:
         super().__init__(config)
         self.audio_tower = AutoModel.from_config(config.audio_config)
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        # Before the language model: what is spread is placed in this order.
         self.multi_modal_projector: Any = nn.Linear(
             config.audio_config.hidden_size,
             config.tokens_per_row * config.text_config.hidden_size,
         )
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
     @property
@@ -93,7 +94,7 @@ class MusiLingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if not torch.isfinite(rows).all():
             raise PromptError("The features of this song are damaged; please upload it again.")
         projection = self.multi_modal_projector
-        embeds = projection(rows.to(projection.weight.device, projection.weight.dtype))
+        embeds = projection(rows.to(self.device, projection.weight.dtype))
         return embeds.view(-1, self.config.text_config.hidden_size)
 
     def embed(self, input_ids: Tensor, audio_embeds: Tensor | None = None) -> Tensor:

@@ -158,13 +158,16 @@ class Source:
         """(part, licence) of all that it is made of."""
         published = {each.checkpoint.name: each for each in PRESETS.values() if each.checkpoint}
         found, parts = list[tuple[str, str]](), [self.encoder, self.language_model]
-        if str(self.model) in published:
-            found += published[str(self.model)].licences
+        if self.model is not None and _repository(self.model) in published:
+            found += published[_repository(self.model)].licences
         elif self.model is not None or self.language_model is not None:
             parts.insert(0, self.model)
         else:
             found += find_preset(self.preset).licences
-        for part in map(str, filter(None, [*parts, self.projection])):
-            name = part.partition("@")[0]
-            found.append((Path(name).name, LICENCES.get(name, ASK)))
-        return tuple(found)
+        names = [_repository(part) for part in (*parts, self.projection) if part is not None]
+        return (*found, *((Path(name).name, LICENCES.get(name, ASK)) for name in names))
+
+
+def _repository(part: str | Path) -> str:
+    """A part's name without its revision, unless it is a path."""
+    return str(part) if Path(part).exists() else str(part).partition("@")[0]

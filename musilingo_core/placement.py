@@ -40,7 +40,12 @@ class Placement:
     @property
     def device_map(self) -> str | dict[str, str]:
         """As `from_pretrained` takes it."""
-        return "auto" if self.spread else {"": str(self.device)}
+        if self.spread:
+            return "auto"
+        place = str(self.device)
+        if place == "cuda":  # which of them, the threads that read weights would not know
+            place = f"cuda:{torch.cuda.current_device()}"
+        return {"": place}
 
 
 def find_device(name: str) -> torch.device:

@@ -26,6 +26,7 @@ from musilingo_core.hub import Repository, recorded
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
+from musilingo_core.weights import described
 
 KEYS = 728  # of m-a-p/MusiLingo-*-v1
 SECONDS, QUESTION, TOKENS = 20.0, "Which instruments do you hear?", 24
@@ -84,6 +85,9 @@ def verify_shapes(
         shapes: Of all its weights, by name.
         settings: Its `config.json`.
         where: Named in errors.
+
+    Raises:
+        CheckpointError: The settings describe no model.
     """
     whole = settings.get("hidden_size") == 4096
     yield Check("keys", f"{len(shapes)}", len(shapes) == KEYS if whole else None)
@@ -94,7 +98,7 @@ def verify_shapes(
         f"heads, {config.conv_dim[0]} channels",
         None if not whole else (config.num_hidden_layers, config.hidden_size) == (24, 1024),
     )
-    with torch.device("meta"):
+    with described(where), torch.device("meta"):
         text = checkpoints.text_config(settings)
         model = MusiLingoForConditionalGeneration(
             MusiLingoConfig(audio_config=config, text_config=text)

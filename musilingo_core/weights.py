@@ -221,12 +221,15 @@ def _whole(kind: Any, folder: str | Path, **given: Any) -> Any:
 
     Raises:
         CheckpointError: The folder holds no such model, or not all of it.
+        ConfigError: A package is missing or too old.
     """
     source = None if "state_dict" in given else folder
     try:
         model, info = kind.from_pretrained(source, output_loading_info=True, **given)
         if source is None and (Path(folder) / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
+    except ImportError as error:  # of what fewer bits need
+        raise ConfigError(str(error).splitlines()[0]) from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(folder, detail=str(error).splitlines()[0]) from error
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
@@ -266,7 +269,7 @@ def load_folder(
     if settings.get("model_type") != MusiLingoConfig.model_type:
         raise CheckpointError(folder, detail="it is no MusiLingo model")
     given: dict[str, Any] = {}
-    with _described(folder):
+    with described(folder):
         if checkpoints.is_published(settings):
             heard, words = published_bases(folder, settings, source, on_status)
             processor = MusiLingoProcessor(load_tokenizer(words), **prompt_settings("paper"))
@@ -278,7 +281,7 @@ def load_folder(
             )
         else:
             given["config"] = MusiLingoConfig.from_pretrained(folder)
-            with _described(folder, "its processor cannot be read"):
+            with described(folder, "its processor cannot be read"):
                 processor = MusiLingoProcessor.from_pretrained(folder)
         check_memory(given["config"], placement)
     projection = None if source.projection is None else folder_of(source.projection, on_status)
@@ -309,9 +312,7 @@ def _going(placement: Placement) -> dict[str, Any]:
 
 
 @contextmanager
-def _described(
-    folder: str | Path, detail: str = "its settings describe no model"
-) -> Iterator[None]:
+def described(folder: str | Path, detail: str = "its settings describe no model") -> Iterator[None]:
     """What a folder's settings say may be no model at all.
 
     Raises:
@@ -437,7 +438,7 @@ def compose(
     if "audio_token" not in settings:
         settings = {"audio_token": spare_token(tokenizer), **settings}
     processor = MusiLingoProcessor(tokenizer, **settings)
-    with _described(language_model):
+    with described(language_model):
         config = MusiLingoConfig(
             audio_config=encoder_config(encoder),
             text_config=AutoConfig.from_pretrained(language_model),

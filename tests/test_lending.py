@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from musilingo_core.engine import ChatEngine
-from musilingo_core.errors import AudioError, ClipNotFound, MusiLingoError, PromptError
+from musilingo_core.errors import (
+    AudioError,
+    ClipNotFound,
+    ConfigError,
+    MusiLingoError,
+    PromptError,
+)
 from musilingo_core.lending import LentEngine
 from musilingo_core.prompt import assistant, user
 from musilingo_core.sampling import Sampling
@@ -67,6 +73,24 @@ def test_nothing_is_kept_where_it_was_lent_but_a_replys_tokens_here(lent: LentEn
     assert lent.said(text) and lent.processor.tokenizer.decode(lent.said(text)).strip() == text
 
 
+def test_a_reply_that_a_stop_string_ended_is_remembered_too(
+    lent: LentEngine, engine: ChatEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = [user("What is it?")]
+    whole = engine.reply(talk, GREEDY).text()
+    monkeypatch.setattr(engine.processor, "stop_strings", [whole[5:7]])
+    text = lent.reply(talk, GREEDY).text()
+    own = lent.said(text)
+    assert own and engine.processor.tokenizer.decode(own).strip() == text != whole
+
+
+def test_what_would_compute_here_is_refused(lent: LentEngine) -> None:
+    with pytest.raises(ConfigError, match="only hear and reply"):
+        lent.choose([user("Slow?")], ["yes", "no"])
+    with pytest.raises(ConfigError, match="only hear and reply"):
+        lent.replies([[user("Slow?")]])
+
+
 def test_errors_come_back_with_their_words(lent: LentEngine, wav: Callable[..., Path]) -> None:
     with pytest.raises(MusiLingoError, match="silent"):
         lent.encode(wav(tone(2) * 0))
@@ -86,29 +110,32 @@ def test_errors_come_back_with_their_words(lent: LentEngine, wav: Callable[..., 
         lent.reply([user("What?", clip.clip_id)], GREEDY).text()
 
 
-def test_who_stops_ends_it_there(engine: ChatEngine) -> None:
-    ended: list[bool] = []
+def test_who_stops_has_it_end_there_by_itself(engine: ChatEngine) -> None:
+    """Closed from outside, a worker of `spaces` that serves another by then would end that."""
+    made, ended = list[int](), list[str]()
 
     def watched(task: Callable[..., Iterator[int]]) -> Callable[..., Iterator[int]]:
         there = lend(task)
 
         def watch(*given: object) -> Iterator[int]:
             try:
-                yield from there(*given)
+                for token in there(*given):
+                    made.append(token)
+                    yield token
+                ended.append("by itself")
             except GeneratorExit:
-                ended.append(True)
+                ended.append("closed")
                 raise
 
         return watch
 
     clip = make_clip()
     engine.cache.put(clip)
-    reply = LentEngine(engine, watched).reply(
-        [user("What?", clip.clip_id)], Sampling(max_new_tokens=200)
-    )
+    sampling = Sampling(temperature=0, repetition_penalty=5, max_new_tokens=250)
+    reply = LentEngine(engine, watched).reply([user("What?", clip.clip_id)], sampling)
     next(reply)
     reply.close()
-    assert ended == [True]
+    assert ended == ["by itself"] and len(made) < 250
 
 
 def test_locks_that_were_held_at_the_fork_hold_nobody(
@@ -130,7 +157,7 @@ def test_locks_that_were_held_at_the_fork_hold_nobody(
     thread.start()
     try:
         assert held.wait(60)
-        tokens = list(lent._speak_there(prompt, [clip.features.numpy()], keys, GREEDY))
+        tokens = list(lent._speak_there(__file__, prompt, [clip.features.numpy()], keys, GREEDY))
         assert len(list(lent._hear_there("0" * 16, str(song)))) == 1
     finally:
         done.set()

@@ -113,6 +113,18 @@ def test_a_gpu_that_is_too_small_is_told_all_ways(monkeypatch: pytest.MonkeyPatc
         check_memory(PAPER, Placement(torch.device("cuda"), torch.bfloat16))
 
 
+def test_advice_is_what_it_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"cpu": 60 * GB, "cuda": 7 * GB}
+    monkeypatch.setattr("musilingo_core.memory.free_bytes", lambda device: free[device.type])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    eight = Placement(torch.device("cuda"), torch.bfloat16, 8, packed=False)
+    with pytest.raises(NotEnoughMemory) as caught:
+        check_memory(PAPER, eight)
+    # Eight bits are not shared with the processor, and plain weights are larger than the GPU.
+    ways = [options for options, _ in caught.value.fitting]
+    assert ways == ["--weights 4bit", "--weights 4bit --encoder-device cpu", "--device cpu"]
+
+
 def test_a_container_has_what_it_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,16 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from musilingo_core.cli import main
 from musilingo_core.encoders.mert import MertEncoder
 from musilingo_core.engine import ChatEngine, load_engine
+from musilingo_core.errors import CheckpointError
 from musilingo_core.folders import read_settings, read_shapes
 from musilingo_core.verification import fixed_clip, verify_engine, verify_folder, verify_shapes
 from tests.test_checkpoints import checkpoint as checkpoint
@@ -62,6 +65,23 @@ def test_weights_of_another_model_are_found(checkpoint: Path) -> None:
             if each.stage == "names and shapes"
         ]
         assert check.good is False and "1 do not fit, such as multi_modal_proj" in check.figure
+
+
+def test_what_is_not_the_models_is_told_before_it_is_loaded(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "wrong"
+    shutil.copytree(checkpoint, folder)
+    file = next(folder.glob("*1-of*.safetensors"))
+    weights = load_file(file)
+    name = next(name for name in weights if name.endswith("mlp.up_proj.weight"))
+    save_file({**weights, name: weights[name][:-1].clone()}, file, {"format": "pt"})
+    assert main(["verify", "--model", str(folder), "--device", "cpu"]) == 1
+    assert "BAD names and shapes: 1 do not fit" in capsys.readouterr().out
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"num_attention_heads": 5}))
+    with pytest.raises(CheckpointError, match="describe no model"):
+        list(verify_folder(folder))
 
 
 def test_the_clip_is_the_same_everywhere() -> None:

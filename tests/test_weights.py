@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import dispatch_model
+from accelerate import dispatch_model, infer_auto_device_map
+from accelerate.utils import compute_module_sizes
+from safetensors.torch import save_file
 from transformers import (
     AutoConfig,
     AutoModelForMultimodalLM,
@@ -15,6 +17,7 @@ from musilingo_core.adapter import add_adapter, save_adapter
 from musilingo_core.configuration import MusiLingoConfig
 from musilingo_core.engine import ChatEngine, load_engine
 from musilingo_core.errors import CheckpointError, ConfigError
+from musilingo_core.folders import read_state
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.models import PRESETS, Source, find_preset
 from musilingo_core.placement import Placement, find_device
@@ -58,6 +61,8 @@ def test_licences_are_named_of_whatever_is_put_together() -> None:
         ("run", "as its authors say"),
     )
     assert Source(model="own/model").licences == (("model", "as its authors say"),)
+    fixed = Source(model="m-a-p/MusiLingo-musicqa-v1@0123abc")
+    assert fixed.licences == find_preset("musilingo-musicqa").licences
     assert Source("starter", projection="run").licences[-1] == ("run", "as its authors say")
 
 
@@ -170,13 +175,66 @@ def test_a_model_may_be_spread(
     words = engine.model.language_model
     places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk"}
     places |= {"model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
-    dispatch_model(words, places, main_device="cpu", offload_dir=tmp_path / "kept")
+    places = {f"language_model.{name}": place for name, place in places.items()}
+    places |= {"audio_tower": "cpu", "multi_modal_projector": "disk"}
+    dispatch_model(engine.model, places, main_device="cpu", offload_dir=tmp_path / "kept")
     assert words.model.layers[1].mlp.up_proj.weight.device.type == "meta"
     apart = ChatEngine(engine.model, engine.processor)
     assert not apart.decoder.packed
     apart.cache.put(clip)
     said.append(apart.reply([user("What?", clip.clip_id)], greedy).text())
     assert said[0] and said[0] == said[1] == said[2]
+
+
+def test_what_is_spread_is_placed_in_order(
+    tiny_model: MusiLingoForConditionalGeneration,
+) -> None:
+    sizes = compute_module_sizes(tiny_model)
+    room = sizes["audio_tower"] + sizes["multi_modal_projector"] + sizes["language_model"] // 2
+    places = infer_auto_device_map(
+        tiny_model, {0: room, "cpu": 10**9}, list(tiny_model._no_split_modules)
+    )
+    assert places["audio_tower"] == places["multi_modal_projector"] == 0
+    assert places["language_model.model.embed_tokens"] == 0 and "cpu" in places.values()
+    with pytest.raises(ConfigError, match="encoder on the first GPU"):
+        load_engine(device="spread", encoder_device="cpu")
+
+
+def test_weights_go_to_the_gpu_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 3)
+    assert Placement(torch.device("cuda")).device_map == {"": "cuda:3"}
+    assert Placement(torch.device("cuda:1")).device_map == {"": "cuda:1"}
+    assert Placement(torch.device("cuda"), spread=True).device_map == "auto"
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("parts", [False, True])
+def test_other_files_beside_a_language_model_are_not_read(
+    tiny_model: MusiLingoForConditionalGeneration, tmp_path: Path, pickled: bool, parts: bool
+) -> None:
+    state = {name: value.clone() for name, value in tiny_model.language_model.state_dict().items()}
+    kind = "pytorch_model.bin" if pickled else "model.safetensors"
+    save = torch.save if pickled else save_file
+    names = sorted(state)
+    shards = {kind: names}
+    if parts:
+        stem, suffix = kind.split(".")
+        shards = {f"{stem}-{n + 1}-of-2.{suffix}": names[n::2] for n in range(2)}
+        index = {name: file for file, held in shards.items() for name in held}
+        (tmp_path / f"{kind}.index.json").write_text(json.dumps({"weight_map": index}))
+    for file, held in shards.items():
+        save({name: state[name] for name in held}, tmp_path / file)
+    other = {name: value + 1 for name, value in state.items()}
+    for file in ("consolidated.safetensors", "adapter_model.safetensors", "model_old.safetensors"):
+        if not pickled:
+            save_file(other | {"more": torch.zeros(1)}, tmp_path / file)
+    torch.save(other, tmp_path / "pytorch_model_old.bin")
+    found = read_state(tmp_path)
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+    (tmp_path / next(iter(shards))).unlink()
+    with pytest.raises(CheckpointError, match="there is no "):
+        read_state(tmp_path)
 
 
 def save_pair(

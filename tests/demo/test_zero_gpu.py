@@ -37,11 +37,15 @@ def test_a_generator_runs_elsewhere(spaces: ModuleType) -> None:
 def test_what_the_lender_says_is_said_in_plain_words(spaces: ModuleType) -> None:
     def refuse(task: zero_gpu.Task) -> zero_gpu.Task:
         def refused(*given: object) -> Iterator[int]:
-            raise gr.Error('You have exceeded your quota. <a href="https://hf.co">Sign up</a>.')
+            raise gr.Error(words, title=title)
             yield 0
 
         return refused
 
     spaces.GPU = refuse  # type: ignore[attr-defined]
-    with pytest.raises(DeviceNotLent, match=r"free: You have exceeded your quota\. Sign up\. Pl"):
+    words, title = "None after 60 s. [Sign up](https://hf.co) for <b>more</b>.", "ZeroGPU queue"
+    with pytest.raises(DeviceNotLent, match=r"free: None after 60 s\. Sign up for more\. Please"):
+        list(zero_gpu.lend(count)(3))
+    words, title = "RuntimeError", zero_gpu.FAULT
+    with pytest.raises(gr.Error, match="RuntimeError"):
         list(zero_gpu.lend(count)(3))
