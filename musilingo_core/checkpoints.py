@@ -24,7 +24,7 @@ NAMES = {
     f"^{re.escape(PROJECTION)}": "multi_modal_projector.",
     f"^{re.escape(WORDS)}": "language_model.",
 }
-POSITIONS = "pos_conv_embed.conv.parametrizations.weight"  # as newer versions of torch spell it
+POSITIONS = "pos_conv_embed.conv.parametrizations.weight"
 TEXT_FIELDS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps"),
@@ -42,8 +42,13 @@ def renamed(name: str) -> str:
     """What a published weight is called in `MusiLingoForConditionalGeneration`."""
     for pattern, ours in NAMES.items():
         name = re.sub(pattern, ours, name)
+    return spelled(name)
+
+
+def spelled(name: str) -> str:
+    """A weight's name as newer versions of torch spell it, in the positional convolution."""
     for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
-        name = re.sub(rf"pos_conv_embed\.conv\.{old}$", f"{POSITIONS}.{new}", name)
+        name = name.replace(f"pos_conv_embed.conv.{old}", f"{POSITIONS}.{new}")
     return name
 
 

@@ -19,7 +19,7 @@ from musilingo_core import checkpoints
 from musilingo_core.checkpoints import ENCODER, PROJECTION, WORDS
 from musilingo_core.encoders.mert import MertConfig, MertEncoder
 from musilingo_core.errors import CheckpointError, ConfigError
-from musilingo_core.folders import SAFE, lazy_state, read_settings, weight_files
+from musilingo_core.folders import WHOLE_SAFE, lazy_state, read_settings, weight_files
 from musilingo_core.forms import prompt_settings
 from musilingo_core.models import Source
 from musilingo_core.storage import OnStatus
@@ -55,7 +55,7 @@ def convert(
     if Path(output).resolve() == Path(folder).resolve():
         raise ConfigError("Name another folder than the checkpoint's own as output.")
     heard, words = published_bases(folder, settings, source, on_status)
-    files = weight_files(folder, SAFE)
+    files = weight_files(folder, WHOLE_SAFE)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     tell = on_status or (lambda text, fraction: None)
@@ -97,10 +97,7 @@ def _tensors(files: list[Path], prefix: str) -> Iterator[tuple[str, Tensor]]:
 
 def _write_encoder(config: MertConfig, files: list[Path], target: Path) -> None:
     encoder = MertEncoder(config)
-    loaded = encoder.model.load_state_dict(dict(_tensors(files, ENCODER)), strict=False)
-    missing = [name for name in loaded.missing_keys if name != "masked_spec_embed"]
-    if missing or loaded.unexpected_keys:
-        raise CheckpointError(files[0].parent, missing, loaded.unexpected_keys)
+    encoder.fill(dict(_tensors(files, ENCODER)), files[0].parent)
     encoder.save_pretrained(target)
 
 
@@ -144,6 +141,4 @@ def _compare(files: list[Path], prefix: str, base: Path) -> None:
 
 def _plain(name: str) -> str:
     """A weight's name without what layouts and versions of torch differ in."""
-    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
-        name = name.replace(f"parametrizations.weight.{new}", old)
-    return name.removeprefix("hubert.").removeprefix("model.")
+    return checkpoints.spelled(name).removeprefix("hubert.").removeprefix("model.")

@@ -12,7 +12,10 @@ from torch import Tensor
 
 from musilingo_core.errors import CheckpointError
 
-SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"  # and the same in parts, with an index
+WHOLE_SAFE, WHOLE_PICKLED = (
+    "model.safetensors",
+    "pytorch_model.bin",
+)  # and the same in parts, with an index
 
 
 def read_settings(folder: str | Path, name: str = "config.json") -> dict[str, Any]:
@@ -66,21 +69,16 @@ class LazyTensor:
     Args:
         file: Where it is.
         name: Of the weight.
+        shape: Its sizes.
     """
 
-    def __init__(self, file: Path, name: str) -> None:
-        self.file, self.name = file, name
+    def __init__(self, file: Path, name: str, shape: tuple[int, ...]) -> None:
+        self.file, self.name, self.shape = file, name, shape
 
     def __getitem__(self, whole: object) -> Tensor:
         with safe_open(self.file, "pt") as weights:
             tensor: Tensor = weights.get_tensor(self.name)
         return tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its sizes; nothing else is read."""
-        with safe_open(self.file, "pt") as weights:
-            return tuple(weights.get_slice(self.name).get_shape())
 
 
 def lazy_state(folder: str | Path) -> "dict[str, LazyTensor | Tensor]":
@@ -90,27 +88,24 @@ def lazy_state(folder: str | Path) -> "dict[str, LazyTensor | Tensor]":
         CheckpointError: There are none, or a file is damaged or holds more than weights.
     """
     found: dict[str, LazyTensor | Tensor] = {}
-    for file in weight_files(folder, SAFE, PICKLED):
+    for file in weight_files(folder, WHOLE_SAFE, WHOLE_PICKLED):
         if file.suffix != ".safetensors":
             found |= read_pickle(file)
             continue
         with _opened(file) as weights:
-            found |= {name: LazyTensor(file, name) for name in weights.keys()}  # noqa: SIM118
+            for name in weights.keys():  # noqa: SIM118 (it is no mapping)
+                shape = tuple(weights.get_slice(name).get_shape())
+                found[name] = LazyTensor(file, name, shape)
     return found
 
 
 def read_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of all weights of a folder's safetensors files, by name; nothing else is read.
+    """Shapes of all weights of a folder by name; nothing else is read.
 
     Raises:
-        CheckpointError: There are none, or they are damaged.
+        CheckpointError: There are none, or a file is damaged or holds more than weights.
     """
-    found: dict[str, tuple[int, ...]] = {}
-    for file in weight_files(folder, SAFE):
-        with _opened(file) as weights:
-            for name in weights.keys():  # noqa: SIM118 (it is no mapping)
-                found[name] = tuple(weights.get_slice(name).get_shape())
-    return found
+    return {name: tuple(weight.shape) for name, weight in lazy_state(folder).items()}
 
 
 def weight_files(folder: str | Path, *kinds: str) -> list[Path]:
@@ -118,7 +113,7 @@ def weight_files(folder: str | Path, *kinds: str) -> list[Path]:
 
     Args:
         folder: The model's.
-        kinds: `SAFE` or `PICKLED`, the first that there is.
+        kinds: `WHOLE_SAFE` or `WHOLE_PICKLED`, the first that there is.
 
     Raises:
         CheckpointError: There are none, or not all that the index names.

@@ -53,6 +53,14 @@ class Repository:
         return self.name if self.revision is None else f"{self.name}@{self.revision}"
 
 
+def parse_name(part: str | Path) -> tuple[str, str | None]:
+    """Name and revision of a text `OWNER/NAME[@REVISION]`; a path that there is has no revision."""
+    if Path(part).exists():
+        return str(part), None
+    name, _, revision = str(part).partition("@")
+    return name, revision or None
+
+
 def is_repository(name: str) -> bool:
     """Whether a text may be the name of a repository and is no path that there is."""
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)) and not Path(name).exists()

@@ -12,7 +12,7 @@ from typing import Any
 
 from musilingo_core.errors import ConfigError
 from musilingo_core.forms import prompt_settings
-from musilingo_core.hub import Repository
+from musilingo_core.hub import Repository, parse_name
 from musilingo_core.wheels import MUSICNN, SMOLLM2, Wheel
 
 
@@ -158,16 +158,12 @@ class Source:
         """(part, licence) of all that it is made of."""
         published = {each.checkpoint.name: each for each in PRESETS.values() if each.checkpoint}
         found, parts = list[tuple[str, str]](), [self.encoder, self.language_model]
-        if self.model is not None and _repository(self.model) in published:
-            found += published[_repository(self.model)].licences
+        whole = None if self.model is None else parse_name(self.model)[0]
+        if whole in published:
+            found += published[whole].licences
         elif self.model is not None or self.language_model is not None:
             parts.insert(0, self.model)
         else:
             found += find_preset(self.preset).licences
-        names = [_repository(part) for part in (*parts, self.projection) if part is not None]
+        names = [parse_name(part)[0] for part in (*parts, self.projection) if part is not None]
         return (*found, *((Path(name).name, LICENCES.get(name, ASK)) for name in names))
-
-
-def _repository(part: str | Path) -> str:
-    """A part's name without its revision, unless it is a path."""
-    return str(part) if Path(part).exists() else str(part).partition("@")[0]

@@ -30,7 +30,7 @@ from musilingo_core.encoders.mert import MertConfig, MertEncoder
 from musilingo_core.errors import CheckpointError, ConfigError
 from musilingo_core.folders import lazy_state, read_settings, read_shapes
 from musilingo_core.forms import prompt_settings
-from musilingo_core.hub import PICKLED, Repository, fetch_repository, is_repository
+from musilingo_core.hub import PICKLED, Repository, fetch_repository, is_repository, parse_name
 from musilingo_core.memory import check_memory
 from musilingo_core.modeling import MusiLingoForConditionalGeneration
 from musilingo_core.models import (
@@ -150,8 +150,8 @@ def folder_of(
     """
     if isinstance(part, Wheel):
         return converted(part, on_status)
-    name, _, revision = str(part).partition("@")
-    if isinstance(part, str) and not Path(part).exists() and is_repository(name):
+    name, revision = ("", None) if isinstance(part, Repository) else parse_name(part)
+    if isinstance(part, str) and is_repository(name):
         part = replace(KNOWN.get(name, Repository(name)), only=only)
         part = replace(part, revision=revision, hashes={}) if revision else part
     if isinstance(part, Repository):

@@ -23,7 +23,7 @@ from transformers import HubertConfig, HubertModel, LlamaConfig, LlamaForCausalL
 from musilingo_core.checkpoints import encoder_config, is_published, read_projection
 from musilingo_core.engine import ChatEngine, load_engine
 from musilingo_core.errors import CheckpointError, WeightsUnavailable
-from musilingo_core.folders import read_shapes
+from musilingo_core.folders import read_pickle, read_shapes
 from musilingo_core.prompt import user
 from musilingo_core.sampling import Sampling
 from musilingo_core.weights import save_projection
@@ -225,6 +225,17 @@ def test_the_projection_of_a_training_checkpoint_is_read_safely(
     torch.save({"model": print}, file)
     with pytest.raises(CheckpointError, match="is damaged"):
         read_projection(file)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_pickled_weights_are_mapped_where_that_can_be(tmp_path: Path, old: bool) -> None:
+    file, weight = tmp_path / "pytorch_model.bin", torch.randn(3, 4)
+    torch.save({"weight": weight}, file, _use_new_zipfile_serialization=not old)
+    found = read_pickle(file)["weight"]
+    assert torch.equal(found, weight)
+    maps = Path("/proc/self/maps")
+    if maps.is_file():  # only Linux tells
+        assert (str(file) in maps.read_text()) is not old
 
 
 def test_layouts_are_told_apart() -> None:

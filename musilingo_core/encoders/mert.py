@@ -7,7 +7,7 @@ the mean over blocks of 325 frames.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -103,15 +103,27 @@ class MertEncoder(PreTrainedModel):
         folder = Path(folder)
         encoder = cls(MertConfig.from_published(folder))
         state = {name.removeprefix("hubert."): value for name, value in read_state(folder).items()}
+        encoder.fill(state, folder)
+        return encoder.eval()
+
+    def fill(self, state: Mapping[str, Tensor], where: str | Path) -> None:
+        """Takes over a published MERT's weights, by the names that `HubertModel` has.
+
+        Args:
+            state: All of them.
+            where: Named in errors.
+
+        Raises:
+            CheckpointError: Weights are missing, unexpected or of the wrong shape.
+        """
         # torch's own hook reads both spellings of the positional convolution.
         try:
-            loaded = encoder.model.load_state_dict(state, strict=False)
+            loaded = self.model.load_state_dict(state, strict=False)
         except RuntimeError as error:
-            raise CheckpointError(folder, detail=str(error).splitlines()[-1].strip()) from error
+            raise CheckpointError(where, detail=str(error).splitlines()[-1].strip()) from error
         missing = [name for name in loaded.missing_keys if name != "masked_spec_embed"]
         if missing or loaded.unexpected_keys:
-            raise CheckpointError(folder, missing, loaded.unexpected_keys)
-        return encoder.eval()
+            raise CheckpointError(where, missing, loaded.unexpected_keys)
 
     def windows(self, blocks: Iterable[Waveform]) -> Iterator[Window]:
         """Windows of a whole number of rows; the last ends with the song."""
