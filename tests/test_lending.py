@@ -1,11 +1,14 @@
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from musilingo_core.decoder import Decoder
 from musilingo_core.engine import ChatEngine
 from musilingo_core.errors import (
     AudioError,
@@ -50,6 +53,13 @@ def test_a_song_is_heard_once(lent: LentEngine, wav: Callable[..., Path]) -> Non
     clip = lent.encode(wav(tone(3)))
     lent._hear_there = lambda *given: pytest.fail("heard again")
     assert lent.encode(wav(tone(3))) == clip
+
+
+def test_songs_are_heard_elsewhere_side_by_side(
+    lent: LentEngine, engine: ChatEngine, wav: Callable[..., Path]
+) -> None:
+    with engine._encoding:  # one song after another is for who hears here
+        assert len(lent.encode(wav(tone(3))).features)
 
 
 def test_an_encoder_on_the_processor_needs_nothing_that_is_lent(
@@ -110,7 +120,9 @@ def test_errors_come_back_with_their_words(lent: LentEngine, wav: Callable[..., 
         lent.reply([user("What?", clip.clip_id)], GREEDY).text()
 
 
-def test_who_stops_has_it_end_there_by_itself(engine: ChatEngine) -> None:
+def test_who_stops_has_it_end_there_by_itself(
+    engine: ChatEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Closed from outside, a worker of `spaces` that serves another by then would end that."""
     made, ended = list[int](), list[str]()
 
@@ -132,10 +144,20 @@ def test_who_stops_has_it_end_there_by_itself(engine: ChatEngine) -> None:
     clip = make_clip()
     engine.cache.put(clip)
     sampling = Sampling(temperature=0, repetition_penalty=5, max_new_tokens=250)
-    reply = LentEngine(engine, watched).reply([user("What?", clip.clip_id)], sampling)
+    talk = [user("What?", clip.clip_id)]
+    whole = engine.reply(talk, sampling)
+    assert whole.text() and whole.new_tokens > 50
+    step = Decoder.next
+
+    def slowly(self: Decoder, *given: Any) -> Any:
+        time.sleep(0.05)
+        return step(self, *given)
+
+    monkeypatch.setattr(Decoder, "next", slowly)
+    reply = LentEngine(engine, watched).reply(talk, sampling)
     next(reply)
     reply.close()
-    assert ended == ["by itself"] and len(made) < 250
+    assert ended == ["by itself"] and len(made) < 50
 
 
 def test_locks_that_were_held_at_the_fork_hold_nobody(

@@ -4,8 +4,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
+from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,6 +136,23 @@ def test_removing_the_song_ends_its_conversation(handlers: Handlers, with_song: 
     view = last(handlers.detach(with_song, ""))
     assert (view.messages, view.song) == ((), Line(content.SONG_NONE))
     assert ask(handlers, with_song, "And now?").notice == Line(content.ASKED_EARLY)
+
+
+def test_a_song_is_heard_in_the_context_of_its_event(
+    engine: FakeEngine, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who lends a GPU asks it for whom."""
+    visitor, seen, encode = ContextVar("visitor", default=""), list[str](), engine.encode
+
+    def noted(*given: Any, **more: Any) -> Any:
+        seen.append(visitor.get())
+        return encode(*given, **more)
+
+    monkeypatch.setattr(engine, "encode", noted)
+    visitor.set("Ada")
+    with Listening(engine, Path(make_song())) as listening:  # type: ignore[arg-type]
+        listening.clip()
+    assert seen == ["Ada"]
 
 
 def test_choosing_another_song_stops_hearing_the_first(
